@@ -82,7 +82,7 @@ def log64(value: float) -> float:
 def exp64(value: float) -> float:
     """Exponential of a float64, the argument clamped to -708..709; error below 2 ulp."""
     x = min(max(value, -708.0), 709.0)
-    k = math.floor(x * _INVERSE_LN2 + 0.5)
+    k = np.floor(x * _INVERSE_LN2 + 0.5)
     r = (x - k * _LN2_HIGH) - k * _LN2_LOW
     p = 1.0 / 6227020800.0
     p = p * r + 1.0 / 479001600.0
@@ -132,7 +132,7 @@ def erf64(value: float) -> float:
 @kernel
 def sine_cosine_of_turns(turns: float) -> tuple[float, float]:
     """Sine and cosine of an angle in turns (1 = a full circle, any sign, |turns| < 2^50); error below 2e-16."""
-    quarter = math.floor(turns * 4.0 + 0.5)
+    quarter = np.floor(turns * 4.0 + 0.5)
     r = (turns - quarter * 0.25) * _TWO_PI
     w = r * r
     s = -1.0 / 1307674368000.0

@@ -1,0 +1,102 @@
+"""The words of the house: dims, planes, units, flags, per-frame columns and bands; each named once, here.
+
+``y`` and ``x`` are absolute integer pixel indices, centres at integers, origin 0; pairs are always ``(y, x)``.
+Units are astropy's strings. Flags are one uint16 plane; a pixel is bad when ``(flags & BAD) != 0``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntFlag
+from typing import Final
+
+import numpy as np
+
+TIME, BAND, Y, X = "time", "band", "y", "x"
+COLOUR_BANDS: Final = ("red", "green", "blue")
+CFA_PATTERNS: Final = ("RGGB", "BGGR", "GRBG", "GBRG")
+
+
+class Flag(IntFlag):
+    """Why a pixel is special (uint16); ``BAD`` holds those that no sum may use."""
+
+    NO_DATA = 1
+    SATURATED = 2
+    COSMIC = 4
+    HOT = 8
+    DEAD = 16
+    BAD_COLUMN = 32
+    TRAIL = 64
+    EDGE = 128
+    INTERPOLATED = 256
+    REJECTED = 512
+    BLOOMED = 1024
+    NONLINEAR = 2048
+    PERSISTENCE = 4096
+    LOW_RESPONSE = 8192
+
+
+BAD: Final = int(
+    Flag.NO_DATA | Flag.SATURATED | Flag.COSMIC | Flag.HOT | Flag.DEAD | Flag.BAD_COLUMN | Flag.TRAIL
+    | Flag.REJECTED | Flag.BLOOMED
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Plane:
+    """What one variable is: dtype and units; its dims are the grid's."""
+
+    dtype: np.dtype[np.generic]
+    units: str
+    description: str = ""
+
+    def token(self) -> str:
+        return f"{self.dtype.str} {self.units}"
+
+
+def _plane(dtype: type, units: str, description: str) -> Plane:
+    return Plane(np.dtype(dtype), units, description)
+
+
+PLANES: Final = {
+    "photons": _plane(np.float32, "photon", "photons that reach a pixel during the exposure"),
+    "expected_electrons": _plane(np.float32, "electron", "mean charge before shot noise"),
+    "electrons": _plane(np.float32, "electron", "charge after shot noise"),
+    "truth_electrons": _plane(np.float32, "electron", "photons x quantum efficiency; no fixed pattern, dark, noise"),
+    "adu": _plane(np.uint16, "adu", "what the file holds"),
+    "image": _plane(np.float32, "adu", "calibrated or reduced signal"),
+    "noise": _plane(np.float32, "adu", "1 sigma of the image"),
+    "flags": _plane(np.uint16, "", "why a pixel is special, bits of core.vocabulary.Flag"),
+    "count": _plane(np.uint16, "", "samples kept after rejection"),
+    "coverage": _plane(np.uint16, "", "frames whose footprint holds the pixel with unflagged input"),
+    "weight": _plane(np.float32, "", "sum of the weights of the kept samples"),
+}
+
+# Per-frame columns a Grid may carry (read-only vectors along time), with their units.
+COLUMNS: Final = {
+    "frame": "",
+    "start": "",
+    "exposure_s": "s",
+    "gain_e_per_adu": "electron/adu",
+    "read_noise_e": "electron",
+    "bias_adu": "adu",
+    "saturation_adu": "adu",
+    "temperature_c": "deg_C",
+    "airmass": "",
+    "filter": "",
+    "sky_level": "adu",
+    "zero_point_mag": "mag",
+    "file": "",
+    "group": "",
+    "pointing_dy_px": "pixel",
+    "pointing_dx_px": "pixel",
+    "rotation_deg": "deg",
+    "transparency": "",
+    "seeing_fwhm_arcsec": "arcsec",
+}
+
+
+def cfa_band(pattern: str, y: int, x: int) -> str:
+    """Band of the absolute pixel (y, x) under a CFA stated for pixel (0, 0): red, green or blue."""
+    letter = pattern[2 * (y & 1) + (x & 1)]
+    return {"R": "red", "G": "green", "B": "blue"}[letter]

@@ -1,0 +1,1 @@
+"""In and out: FITS windows, Zarr stores with a journal, sessions, pictures."""

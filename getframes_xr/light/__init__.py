@@ -1,0 +1,1 @@
+"""What falls on the detector: sources, point spread functions, telescope, bands, pointing, sky."""

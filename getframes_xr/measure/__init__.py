@@ -1,0 +1,1 @@
+"""Frames to numbers: background, stars, registration, photometry."""

@@ -1,0 +1,1 @@
+"""Frames to images: masters, calibration, cosmetics, warp, splat, stack."""

@@ -1,0 +1,1 @@
+"""Whole jobs: scripts of public functions from the rooms below."""
