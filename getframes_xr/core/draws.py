@@ -1,11 +1,11 @@
 """Random numbers that belong to a place: the value of a draw follows from key, frame, y, x and stream alone.
 
-``key_of(seed, serial, kind)`` is the first 8 bytes of a blake2b digest, so a dark and a light of one seed, or two
-cameras, share nothing; a camera's fixed pattern uses ``key_of(serial, "fixed")`` at frame 0. The stream word says what
-a number is for: a stage's number << 16 | its ordinal among the camera's stages of that kind << 8 | draw.
-`Draws` hands a stage finished numbers for one strip; any window of a strip gives the same bytes as the strip.
-The generator and the laws live in `philox`, `normal`, `poisson`, `gamma`, `binomial`; their row kernels are
-re-exported here for loops that make a row at a time.
+``key_of(seed, serial, kind)`` is the first 8 bytes of a blake2b digest, so a dark and a light of one seed, or
+two cameras, share nothing; a camera's fixed pattern uses ``key_of(serial, "fixed")`` at frame 0. The stream
+word says what a number is for: a stage's number << 16 | its ordinal among the camera's stages of that kind <<
+8 | draw. `Draws` hands a stage finished numbers for one strip; any window of a strip gives the same bytes as
+the strip. The generator and the laws live in `philox`, `normal`, `poisson`, `gamma`, `binomial`; their row
+kernels are re-exported here for loops that make a row at a time.
 """
 
 from __future__ import annotations
@@ -45,6 +45,7 @@ __all__ = [
 Key: TypeAlias = tuple[int, int]
 Words: TypeAlias = NDArray[np.uint32]
 Floats: TypeAlias = NDArray[np.float32]
+Frames: TypeAlias = NDArray[np.int64]
 Kind: TypeAlias = Literal["normal", "uniform"]
 
 _WORD = 2**32
@@ -137,8 +138,8 @@ class Draws:
 
     Raises
     ------
-    DataError : a key word, frame, row or column is no integer in 0 .. 2^32 - 1 (nothing is ever cast), or the stream
-        word names a draw
+    DataError : a key word, frame, row or column is no integer in 0 .. 2^32 - 1 (nothing is ever cast), or the
+        stream word names a draw
     """
 
     __slots__ = ("_frames", "_key", "_stream", "_x", "_y")
@@ -160,19 +161,23 @@ class Draws:
 
     def words(self, draw: int = 0) -> Words:
         """Give raw random words, uint32 (time, y, x)."""
-        return self._fill(_words_block, np.empty(self.shape, np.uint32), draw)
+        words: Words = self._fill(_words_block, np.empty(self.shape, np.uint32), draw)
+        return words
 
     def uniform(self, draw: int = 0, out: Floats | None = None) -> Floats:
         """Give uniform deviates, float32 (time, y, x), centres of 2^24 cells of (0, 1)."""
-        return self._fill(_uniform_block, self._out(out), draw)
+        numbers: Floats = self._fill(_uniform_block, self._out(out), draw)
+        return numbers
 
     def normal(self, draw: int = 0, out: Floats | None = None) -> Floats:
         """Give standard normal deviates, float32 (time, y, x)."""
-        return self._fill(_normal_block, self._out(out), draw)
+        numbers: Floats = self._fill(_normal_block, self._out(out), draw)
+        return numbers
 
     def exponential(self, draw: int = 0, out: Floats | None = None) -> Floats:
         """Give exponential deviates of mean 1, float32 (time, y, x)."""
-        return self._fill(_exponential_block, self._out(out), draw)
+        numbers: Floats = self._fill(_exponential_block, self._out(out), draw)
+        return numbers
 
     def poisson(self, mean: ArrayLike, draw: int = 0, out: Floats | None = None) -> Floats:
         """Give Poisson counts.
@@ -190,26 +195,32 @@ class Draws:
         -------
         float32 (time, y, x) [counts], exact integers below 2^24
         """
-        return self._fill(_poisson_block, self._out(out), draw, self._given(mean))
+        numbers: Floats = self._fill(_poisson_block, self._out(out), draw, self._given(mean))
+        return numbers
 
     def gamma(self, shape: ArrayLike, scale: float = 1.0, draw: int = 0, out: Floats | None = None) -> Floats:
         """Give gamma deviates of mean ``shape * scale``, float32 (time, y, x).
 
-        `shape` broadcasts to (time, y, x); NaN and values <= 0 give 0. Uses `GAMMA_DRAWS` draw numbers from `draw`.
+        `shape` broadcasts to (time, y, x); NaN and values <= 0 give 0.
+        `GAMMA_DRAWS` draw numbers are used, from `draw` on.
         """
         given = self._given(shape)
-        return self._fill(_gamma_block, self._out(out), draw, given, float(scale), occupies=GAMMA_DRAWS)
+        numbers: Floats = self._fill(
+            _gamma_block, self._out(out), draw, given, float(scale), occupies=GAMMA_DRAWS
+        )
+        return numbers
 
     def binomial(
         self, trials: ArrayLike, probability: ArrayLike, draw: int = 0, out: Floats | None = None
     ) -> Floats:
         """Give counts of successes, float32 (time, y, x).
 
-        `trials` and `probability` (clamped to 0..1) broadcast to (time, y, x). Uses `BINOMIAL_DRAWS` draw numbers
-        from `draw`.
+        `trials` and `probability` (clamped to 0..1) broadcast to (time, y, x).
+        `BINOMIAL_DRAWS` draw numbers are used, from `draw` on.
         """
         n, p = self._given(trials), self._given(probability, np.float64)
-        return self._fill(_binomial_block, self._out(out), draw, n, p, occupies=BINOMIAL_DRAWS)
+        numbers: Floats = self._fill(_binomial_block, self._out(out), draw, n, p, occupies=BINOMIAL_DRAWS)
+        return numbers
 
     def per_frame(self, n: int = 1, kind: Kind = "normal", draw: int = 0) -> Floats:
         """Give `n` numbers of each frame (common mode, amplifiers), float32 (time, n); no pixel shares them."""
@@ -220,7 +231,7 @@ class Draws:
         return self._line(FRAMES, _PER_COLUMN, self._x[0], self._x[1] - self._x[0], kind, draw)
 
     def per_row(self, kind: Kind = "normal", draw: int = 0, item: int = 0) -> Floats:
-        """Give one number of each frame and row, float32 (time, y); `item` tells apart amplifiers of a row."""
+        """Give one number of each frame and row, float32 (time, y); `item` tells a row's amplifiers apart."""
         number = _law(kind)
         words = np.empty((len(self._frames), self._y[1] - self._y[0], 1), np.uint32)
         stream = self._draw(draw, 1)
@@ -262,7 +273,7 @@ class Draws:
         if dtype is None:
             dtype = np.float32 if array.dtype == np.float32 else np.float64
         try:
-            wide = np.broadcast_to(np.asarray(array, dtype), self.shape)
+            wide: NDArray[Any] = np.broadcast_to(np.asarray(array, dtype), self.shape)
         except (ValueError, TypeError) as error:
             raise DataError(
                 f"{array.dtype} {array.shape} does not fit the strip {self.shape}: {error}"
@@ -341,10 +352,10 @@ def _extent(name: str, extent: Extent) -> tuple[int, int]:
     start, stop = extent.start, extent.stop
     if getattr(extent, "step", None) not in (None, 1):
         raise DataError(f"{name}={extent!r} has a step; a strip has none")
-    if start == stop:
-        return _word(name, start), _word(name, start)
-    if start is None or stop is None or stop < start:
-        raise DataError(f"{name} runs from {start} to {stop}; give start <= stop")
+    if start is None or stop is None:
+        raise DataError(f"{name}={extent!r} has no start or no stop; give both")
+    if stop <= start:
+        return 0, 0
     return _word(name, start), _word(name, stop - 1) + 1
 
 
@@ -356,21 +367,46 @@ def _law(kind: Kind) -> Callable[..., None]:
 
 
 @kernel
-def _words_of_lines(key_0, key_1, stream, frames, line, start, space, out):  # type: ignore[no-untyped-def]
+def _words_of_lines(
+    key_0: int,
+    key_1: int,
+    stream: int,
+    frames: Frames,
+    line: int,
+    start: int,
+    space: int,
+    out: Words,
+) -> None:
     for t in range(out.shape[0]):
         for j in range(out.shape[1]):
             words_row(key_0, key_1, stream, frames[t], line + j, start, space, out[t, j])
 
 
 @kernel
-def _words_block(key_0, key_1, stream, frames, y, x, out):  # type: ignore[no-untyped-def]
+def _words_block(
+    key_0: int,
+    key_1: int,
+    stream: int,
+    frames: Frames,
+    y: int,
+    x: int,
+    out: Words,
+) -> None:
     for t in range(out.shape[0]):
         for j in range(out.shape[1]):
             words_row(key_0, key_1, stream, frames[t], y + j, x, PIXELS, out[t, j])
 
 
 @kernel
-def _uniform_block(key_0, key_1, stream, frames, y, x, out):  # type: ignore[no-untyped-def]
+def _uniform_block(
+    key_0: int,
+    key_1: int,
+    stream: int,
+    frames: Frames,
+    y: int,
+    x: int,
+    out: Floats,
+) -> None:
     words = np.empty(out.shape[2], np.uint32)
     for t in range(out.shape[0]):
         for j in range(out.shape[1]):
@@ -379,7 +415,15 @@ def _uniform_block(key_0, key_1, stream, frames, y, x, out):  # type: ignore[no-
 
 
 @kernel
-def _normal_block(key_0, key_1, stream, frames, y, x, out):  # type: ignore[no-untyped-def]
+def _normal_block(
+    key_0: int,
+    key_1: int,
+    stream: int,
+    frames: Frames,
+    y: int,
+    x: int,
+    out: Floats,
+) -> None:
     words = np.empty(out.shape[2], np.uint32)
     for t in range(out.shape[0]):
         for j in range(out.shape[1]):
@@ -388,7 +432,15 @@ def _normal_block(key_0, key_1, stream, frames, y, x, out):  # type: ignore[no-u
 
 
 @kernel
-def _exponential_block(key_0, key_1, stream, frames, y, x, out):  # type: ignore[no-untyped-def]
+def _exponential_block(
+    key_0: int,
+    key_1: int,
+    stream: int,
+    frames: Frames,
+    y: int,
+    x: int,
+    out: Floats,
+) -> None:
     words = np.empty(out.shape[2], np.uint32)
     for t in range(out.shape[0]):
         for j in range(out.shape[1]):
@@ -399,7 +451,16 @@ def _exponential_block(key_0, key_1, stream, frames, y, x, out):  # type: ignore
 
 
 @kernel
-def _poisson_block(key_0, key_1, stream, frames, y, x, mean, out):  # type: ignore[no-untyped-def]
+def _poisson_block(
+    key_0: int,
+    key_1: int,
+    stream: int,
+    frames: Frames,
+    y: int,
+    x: int,
+    mean: NDArray[np.floating],
+    out: Floats,
+) -> None:
     words = np.empty(out.shape[2], np.uint32)
     for t in range(out.shape[0]):
         for j in range(out.shape[1]):
@@ -408,14 +469,34 @@ def _poisson_block(key_0, key_1, stream, frames, y, x, mean, out):  # type: igno
 
 
 @kernel
-def _gamma_block(key_0, key_1, stream, frames, y, x, shape, scale, out):  # type: ignore[no-untyped-def]
+def _gamma_block(
+    key_0: int,
+    key_1: int,
+    stream: int,
+    frames: Frames,
+    y: int,
+    x: int,
+    shape: NDArray[np.floating],
+    scale: float,
+    out: Floats,
+) -> None:
     for t in range(out.shape[0]):
         for j in range(out.shape[1]):
             gamma_row(key_0, key_1, stream, frames[t], y + j, x, shape[t, j], scale, out[t, j])
 
 
 @kernel
-def _binomial_block(key_0, key_1, stream, frames, y, x, trials, probability, out):  # type: ignore[no-untyped-def]
+def _binomial_block(
+    key_0: int,
+    key_1: int,
+    stream: int,
+    frames: Frames,
+    y: int,
+    x: int,
+    trials: NDArray[np.floating],
+    probability: NDArray[np.float64],
+    out: Floats,
+) -> None:
     for t in range(out.shape[0]):
         for j in range(out.shape[1]):
             binomial_row(

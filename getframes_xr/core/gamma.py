@@ -1,10 +1,10 @@
 """Gamma deviates by the rejection method of Marsaglia and Tsang, exact for any shape.
 
 With d = k - 1/3, c = 1 / sqrt(9 d) and a normal z, v = (1 + c z)^3 is tried; d v is kept if
-log u < z^2/2 + d - d v + d log v ("A simple method for generating gamma variables", 2000), which holds for at least
-95 % of the tries at k >= 1. Shapes below 1 draw at k + 1 and multiply by u^(1/k).
-Try a of a pixel uses draw numbers 1 + 2a and 2 + 2a, the power of u draw 0: a deviate is a function of its place.
-After 12 tries (chance 3e-16) the mean is taken, so the work of a pixel is bounded.
+log u < z^2/2 + d - d v + d log v ("A simple method for generating gamma variables", 2000), which holds for at
+least 95 % of the tries at k >= 1. Shapes below 1 draw at k + 1 and multiply by u^(1/k).
+Try a of a pixel uses draw numbers 1 + 2a and 2 + 2a, the power of u draw 0: a deviate is a function of its
+place. After 12 tries (chance 3e-16) the mean is taken, so the work of a pixel is bounded.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
+from numpy.typing import NDArray
 
 from getframes_xr.core.elementary import exp64, log64
 from getframes_xr.core.kernel import kernel
@@ -25,7 +26,7 @@ _GRAIN = 2.0**-32
 
 
 @kernel(inline="always")
-def _try(word_z, word_u, d, c):  # type: ignore[no-untyped-def]
+def _try(word_z: np.uint32, word_u: np.uint32, d: float, c: float) -> float:
     """Give d v, or a negative number where the try is rejected."""
     z = np.float64(normal_of_word(word_z))
     u = (np.float64(word_u) + 0.5) * _GRAIN
@@ -37,7 +38,9 @@ def _try(word_z, word_u, d, c):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _later_tries(key_0, key_1, stream, frame, line, item, d, c):  # type: ignore[no-untyped-def]
+def _later_tries(
+    key_0: int, key_1: int, stream: int, frame: int, line: int, item: int, d: float, c: float
+) -> float:
     for attempt in range(1, _TRIES):
         word_z = one_word(key_0, key_1, stream + 1 + 2 * attempt, frame, line, item, 0)
         word_u = one_word(key_0, key_1, stream + 2 + 2 * attempt, frame, line, item, 0)
@@ -48,7 +51,17 @@ def _later_tries(key_0, key_1, stream, frame, line, item, d, c):  # type: ignore
 
 
 @kernel
-def gamma_row(key_0, key_1, stream, frame, line, start, shape, scale, out):  # type: ignore[no-untyped-def]
+def gamma_row(
+    key_0: int,
+    key_1: int,
+    stream: int,
+    frame: int,
+    line: int,
+    start: int,
+    shape: NDArray[np.floating],
+    scale: float,
+    out: NDArray[np.float32],
+) -> None:
     """Fill a row with gamma deviates of mean ``shape * scale``.
 
     Parameters
@@ -70,11 +83,11 @@ def gamma_row(key_0, key_1, stream, frame, line, start, shape, scale, out):  # t
         given = shape[first : first + n]
         n_positive = 0
         for i in range(n):
-            a = np.float64(given[i])
+            a: float = np.float64(given[i])
             a = a if a > 0.0 else 0.0
             a = a if a < 1e15 else 1e15
             asked[i] = a
-            n_positive += np.int64(a > 0.0)
+            n_positive += 1 if a > 0.0 else 0
         if n_positive > 0:
             words_row(key_0, key_1, stream + 1, frame, line, start + first, 0, word_z[:n])
             words_row(key_0, key_1, stream + 2, frame, line, start + first, 0, word_u[:n])

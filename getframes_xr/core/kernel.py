@@ -1,12 +1,13 @@
 """The one Numba decorator: compiled loops over pixels that give the same bytes on every machine.
 
-``@kernel`` compiles without fastmath (so no multiply and add is contracted or reordered), without the GIL, with
-NumPy's error model (a division by zero gives inf, never a branch), and keeps the machine code on disk.
-Numba looks only at a kernel's own source file when it decides whether stored machine code is still right; a helper
-inlined from another file may have changed meanwhile. Here each kernel's code lies in a folder named by a *stamp*: the
-digest of its source file and of everything outside the function that compiling freezes into it (helpers and their
-stamps, constants, tables). The folder is handed to Numba only for the moment of its own ``njit`` call, so kernels of
-other packages stay where they were; where nothing can be written, the code simply lives in memory.
+``@kernel`` compiles without fastmath (so no multiply and add is contracted or reordered), without the GIL,
+with NumPy's error model (a division by zero gives inf, never a branch), and keeps the machine code on disk.
+Numba looks only at a kernel's own source file when it decides whether stored machine code is still right; a
+helper inlined from another file may have changed meanwhile. Here each kernel's code lies in a folder named by
+a *stamp*: the digest of its source file and of everything outside the function that compiling freezes into it
+(helpers and their stamps, constants, tables). The folder is handed to Numba only for the moment of its own
+``njit`` call, so kernels of other packages stay where they were; where nothing can be written, the code
+simply lives in memory.
 """
 
 from __future__ import annotations
@@ -42,8 +43,8 @@ def kernel(function: Any = None, *, inline: Inline = "never") -> Any:
     Parameters
     ----------
     function : callable
-        Plain loops over C-contiguous arrays of fixed dtypes. What must be byte-exact uses + - * / sqrt, comparisons
-        and floor only; never a transcendental of libm or NumPy.
+        Plain loops over C-contiguous arrays of fixed dtypes. What must be byte-exact uses + - * / sqrt,
+        comparisons and floor only; never a transcendental of libm or NumPy.
     inline : {"never", "always"}
         "always" pastes the body into its callers before LLVM sees them; for helpers of one pixel.
 
@@ -76,7 +77,7 @@ def _compiled(function: Any, inline: Inline) -> Any:
 
 @cache
 def _cache_root() -> str | None:
-    """Give the first folder that can be written: Numba's own if set, the user's cache, the package; else None."""
+    """First folder that can be written: Numba's own if set, the user's cache, the package; else None."""
     for folder in _cache_candidates():
         try:
             os.makedirs(folder, exist_ok=True)

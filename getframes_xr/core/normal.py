@@ -1,14 +1,15 @@
 """Normal deviates: one random word each, through the inverse of the normal distribution.
 
-With the signed word, x = (int32(w) + 1/2) 2^-31 in (-1, 1) and the deviate is sqrt(2) erfinv(x). Following the split of
-Giles ("Approximating the erfinv function", 2011), v = -log((1 - |x|)(1 + |x|)) and z = x P(v): one polynomial in v
-below 5, another in sqrt(v) above. 1 - |x| comes from the integer, so the tails lose nothing. Own minimax fit: error
-below 2.2e-6 sigma over all words; the deviates lie within +-6.34.
+With the signed word, x = (int32(w) + 1/2) 2^-31 in (-1, 1) and the deviate is sqrt(2) erfinv(x). Following
+the split of Giles ("Approximating the erfinv function", 2011), v = -log((1 - |x|)(1 + |x|)) and z = x P(v):
+one polynomial in v below 5, another in sqrt(v) above. 1 - |x| comes from the integer, so the tails lose
+nothing. Own minimax fit: error below 2.2e-6 sigma over all words; the deviates lie within +-6.34.
 """
 
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from getframes_xr.core.elementary import log32
 from getframes_xr.core.kernel import kernel
@@ -65,7 +66,7 @@ def normal_of_word(word: np.uint32) -> np.float32:
 
 
 @kernel
-def normal_row(words: np.ndarray, out: np.ndarray) -> None:
+def normal_row(words: NDArray[np.uint32], out: NDArray[np.float32]) -> None:
     """Fill a row with standard normal deviates.
 
     Parameters
@@ -78,7 +79,7 @@ def normal_row(words: np.ndarray, out: np.ndarray) -> None:
 
 
 @kernel
-def uniform_row(words: np.ndarray, out: np.ndarray) -> None:
+def uniform_row(words: NDArray[np.uint32], out: NDArray[np.float32]) -> None:
     """Fill a row with uniform deviates (w >> 8) 2^-24 + 2^-25: the centres of 2^24 equal cells of (0, 1).
 
     Parameters

@@ -1,15 +1,16 @@
 """Philox4x32-10: random words that are a function of a counter and a key, and of nothing else.
 
-Ten rounds of two 32-bit multiplications and key additions turn the counter (four words) into four random words
-(Salmon, Moraes, Dror & Shaw 2011, "Parallel random numbers: as easy as 1, 2, 3"). Here the counter is a place:
-``(space << 30 | item >> 2, line, frame, stream)``; one block serves four neighbouring items of a line. For pixels
-(``space`` = 0) the item is x and the line is y, both uint32, so item >> 2 leaves two bits for the space: values that
-belong to a frame, a row or an event never share a counter with a pixel.
+Ten rounds of two 32-bit multiplications and key additions turn the counter (four words) into four random
+words (Salmon, Moraes, Dror & Shaw 2011, "Parallel random numbers: as easy as 1, 2, 3"). Here the counter is a
+place: ``(space << 30 | item >> 2, line, frame, stream)``; one block serves four neighbouring items of a line.
+For pixels (``space`` = 0) the item is x and the line is y, both uint32, so item >> 2 leaves two bits for the
+space: values that belong to a frame, a row or an event never share a counter with a pixel.
 """
 
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from getframes_xr.core.kernel import kernel
 
@@ -24,7 +25,9 @@ _STEP_1 = np.uint32(0xBB67AE85)  # sqrt(3) - 1
 
 
 @kernel(inline="always")
-def philox(c0, c1, c2, c3, k0, k1):  # type: ignore[no-untyped-def]
+def philox(
+    c0: np.uint32, c1: np.uint32, c2: np.uint32, c3: np.uint32, k0: np.uint32, k1: np.uint32
+) -> tuple[np.uint32, np.uint32, np.uint32, np.uint32]:
     """Turn a counter (four uint32) and a key (two uint32) into four random uint32."""
     for _ in range(10):
         product_0 = _MULTIPLIER_0 * np.uint64(c0)
@@ -39,7 +42,7 @@ def philox(c0, c1, c2, c3, k0, k1):  # type: ignore[no-untyped-def]
 
 
 @kernel(inline="always")
-def one_word(key_0, key_1, stream, frame, line, item, space):  # type: ignore[no-untyped-def]
+def one_word(key_0: int, key_1: int, stream: int, frame: int, line: int, item: int, space: int) -> np.uint32:
     """Give the word of one item; for the few items a row's loop has to come back to."""
     block = np.uint32((np.int64(space) << 30) | (np.int64(item) >> 2))
     w0, w1, w2, w3 = philox(
@@ -56,7 +59,16 @@ def one_word(key_0, key_1, stream, frame, line, item, space):  # type: ignore[no
 
 
 @kernel
-def words_row(key_0, key_1, stream, frame, line, start, space, out):  # type: ignore[no-untyped-def]
+def words_row(
+    key_0: int,
+    key_1: int,
+    stream: int,
+    frame: int,
+    line: int,
+    start: int,
+    space: int,
+    out: NDArray[np.uint32],
+) -> None:
     """Fill a row with the words of the items ``start .. start + out.size`` of one line.
 
     Parameters
