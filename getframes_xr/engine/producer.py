@@ -16,7 +16,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
@@ -35,14 +35,14 @@ class Producer(ABC):
     ``parents`` are its fields that are producers.
     """
 
-    @property
-    @abstractmethod
-    def grid(self) -> Grid: ...
+    if TYPE_CHECKING:  # at run time a property here would become the default of a subclass's field
 
-    @property
-    @abstractmethod
-    def planes(self) -> Mapping[str, Plane]:
-        """Name -> dtype and units of every plane this producer can make."""
+        @property
+        def grid(self) -> Grid: ...
+
+        @property
+        def planes(self) -> Mapping[str, Plane]:
+            """Name -> dtype and units of every plane this producer can make."""
 
     @abstractmethod
     def _produce(self, window: Window, planes: frozenset[str]) -> Patch:
@@ -128,6 +128,16 @@ class Producer(ABC):
             name: self.__dict__[name] for name in ("_token",) if name in self.__dict__
         }
 
+    def upstream(self, window: Window, planes: Collection[str]) -> list[tuple[Producer, Window]]:
+        """Which window of each parent ``produce(window, planes)`` may touch; the whole of it where nobody says less."""
+        same = [parent.grid.window == self.grid.window for parent in self.parents]
+        return [(p, window if equal else p.grid.window) for p, equal in zip(self.parents, same, strict=True)]
+
+    @property
+    def preferred_chunks(self) -> tuple[int, int, int] | None:
+        """(frames, rows, columns) that suit the way the data lie; None where any will do."""
+        return self.parents[0].preferred_chunks if len(self.parents) == 1 else None
+
     def bytes_of(self, window: Window, planes: Collection[str]) -> int:
         """Bytes of the result alone."""
         pixels = int(np.prod(self.grid.shape(window)))
@@ -205,6 +215,9 @@ class Selected(Producer):
                 out[name][at : at + len(run)] = patch[name]
             at += len(run)
         return out
+
+    def upstream(self, window: Window, planes: Collection[str]) -> list[tuple[Producer, Window]]:
+        return [(self.parent, window.with_frames(run)) for run in self._runs(window.frames)]
 
     def peak_bytes(self, window: Window, planes: Collection[str]) -> int:
         runs = self._runs(window.frames)

@@ -1,0 +1,1 @@
+"""getframes-xr."""

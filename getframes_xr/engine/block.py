@@ -1,0 +1,119 @@
+"""The one block: the callable that a task runs, a producer with the absolute vectors it is asked at.
+
+dask hands over slices into the vectors; the block produces the hull and takes from it where the vectors step, repeat
+or run backwards. Nothing in here knows dask.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from getframes_xr.core.errors import GetframesError
+from getframes_xr.core.patch import Array, Patch
+from getframes_xr.core.window import Span, Window
+from getframes_xr.engine.held import flatten, held_values
+from getframes_xr.engine.producer import Producer, Selected
+
+
+def steady(vector: Array) -> bool:
+    """True where a vector is a run of neighbouring integers (or empty)."""
+    return len(vector) < 2 or bool((np.diff(vector) == 1).all())
+
+
+def hull(vector: Array) -> Span:
+    return Span(int(vector.min()), int(vector.max()) + 1) if len(vector) else Span(0, 0)
+
+
+@dataclass(frozen=True, eq=False)
+class Selection:
+    """What the user chose of a producer: frame positions and absolute rows and columns, in any order."""
+
+    producer: Producer
+    positions: Array
+    y: Array
+    x: Array
+
+    @classmethod
+    def whole(cls, producer: Producer) -> Selection:
+        window = producer.grid.window
+        return cls(producer, window.frames.indices(), window.y.indices(), window.x.indices())
+
+    @property
+    def contiguous(self) -> bool:
+        return steady(self.y) and steady(self.x)
+
+    def as_producer(self) -> Producer:
+        """The chosen part as a producer; y and x must be runs of step 1."""
+        producer, y, x = self.producer, hull(self.y), hull(self.x)
+        n_frames = producer.grid.n_frames
+        positions = None if len(self.positions) == n_frames and steady(self.positions) else self.positions
+        if positions is None and y == producer.grid.y and x == producer.grid.x:
+            return producer
+        return Selected(producer, positions if producer.grid.timed else None, y, x)
+
+    def produce(self, planes: tuple[str, ...]) -> Patch:
+        """Exactly the chosen values (the patch's window is their hull)."""
+        y, x = hull(self.y), hull(self.x)
+        grid = self.producer.grid
+        if steady(self.positions) or not grid.timed:
+            frames = hull(self.positions) if grid.timed else Span(0, 1)
+            patch = self.producer.produce(Window(frames, y, x), planes)
+        else:
+            part = Selected(self.producer, self.positions, y, x)
+            patch = part.produce(part.grid.window, planes)
+        if not steady(self.y):
+            patch.planes = {n: np.ascontiguousarray(a[..., self.y - y.start, :]) for n, a in patch.planes.items()}
+        if not steady(self.x):
+            patch.planes = {n: np.ascontiguousarray(a[..., self.x - x.start]) for n, a in patch.planes.items()}
+        return patch
+
+
+@dataclass(frozen=True, eq=False)
+class Block:
+    """One task: ``block(location, *held)`` gives the planes of that part, or what ``finish`` makes of them.
+
+    ``location`` is a tuple of slices into the selection's vectors (``(time, y, x)``, without time for a product that
+    has none), or a ``Window`` of the producer.
+    """
+
+    selection: Selection
+    planes: tuple[str, ...]
+    held: tuple[str, ...] = ()
+    finish: Callable[[Patch, Window], Any] | None = None
+
+    def __call__(self, location: Any, *held: Any) -> Any:
+        values = {token: list(flatten(blocks)) for token, blocks in zip(self.held, held, strict=True)}
+        chosen, producer = self.selection, self.selection.producer
+        try:
+            with held_values(values):
+                if isinstance(location, Window):
+                    patch = producer.produce(location, self.planes)
+                else:
+                    frames = chosen.positions[location[0]] if producer.grid.timed else chosen.positions
+                    part = Selection(producer, frames, chosen.y[location[-2]], chosen.x[location[-1]])
+                    patch = part.produce(self.planes)
+            return patch if self.finish is None else self.finish(patch, patch.window)
+        except GetframesError as error:
+            error.add_note(f"at {location}")
+            raise
+
+    def window_at(self, location: tuple[slice, ...]) -> Window:
+        """The producer's window that a location asks for (its hull)."""
+        chosen = self.selection
+        frames = hull(chosen.positions[location[0]]) if chosen.producer.grid.timed else Span(0, 1)
+        return Window(frames, hull(chosen.y[location[-2]]), hull(chosen.x[location[-1]]))
+
+
+@dataclass(frozen=True)
+class Pick:
+    """Takes one named array out of what a block made."""
+
+    name: str
+
+    def __call__(self, made: Any) -> Array:
+        values: Array = made[self.name]
+        return values
