@@ -32,7 +32,7 @@ class Span:
     def __contains__(self, other: object) -> bool:
         if isinstance(other, Span):
             return len(other) == 0 or (self.start <= other.start and other.stop <= self.stop)
-        return isinstance(other, int | np.integer) and self.start <= other < self.stop
+        return isinstance(other, int | np.integer) and bool(self.start <= other < self.stop)
 
     def grow(self, before: int, after: int | None = None) -> Span:
         return Span(self.start - before, self.stop + (before if after is None else after))
@@ -210,5 +210,3 @@ class Grid:
 
     def __hash__(self) -> int:
         return hash(self.token())
-
-

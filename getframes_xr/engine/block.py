@@ -115,5 +115,7 @@ class Pick:
     name: str
 
     def __call__(self, made: Any) -> Array:
+        while isinstance(made, list):  # a row per frame: the single block along y and x comes in lists
+            made = made[0]
         values: Array = made[self.name]
         return values

@@ -25,10 +25,13 @@ def _text(value: str) -> Array:
 def mid_exposure(start: Array, exposure_s: Array) -> Array:
     """Middle of the exposures, datetime64[ns]."""
     half = np.round(np.asarray(exposure_s, np.float64) * 0.5e9).astype("timedelta64[ns]")
-    return np.asarray(start, "datetime64[ns]") + half
+    middle: Array = np.asarray(start, "datetime64[ns]") + half
+    return middle
 
 
-def coordinates_of(grid: Grid, positions: Array | None = None, y: Array | None = None, x: Array | None = None) -> dict[str, Any]:
+def coordinates_of(
+    grid: Grid, positions: Array | None = None, y: Array | None = None, x: Array | None = None
+) -> dict[str, Any]:
     """Coordinates of a Dataset that shows (some of) a grid."""
     found: dict[str, Any] = {
         Y: (Y, grid.y.indices() if y is None else y, {"units": "pixel"}),
@@ -57,7 +60,9 @@ def _span(array: xr.DataArray | xr.Dataset, dim: str) -> Span:
         return Span(0, size)
     values = array.coords[dim].values
     if values.dtype.kind not in "iu" or (len(values) > 1 and not (np.diff(values) == 1).all()):
-        raise DataError(f"the coordinate {dim!r} must hold integers of step 1 here; it was strided, reversed or relabelled")
+        raise DataError(
+            f"the coordinate {dim!r} must hold integers of step 1 here; it was strided, reversed or relabelled"
+        )
     return Span(int(values[0]), int(values[0]) + size) if size else Span(0, 0)
 
 
@@ -79,7 +84,12 @@ def grid_of(array: xr.DataArray | xr.Dataset) -> Grid:
             if name in COLUMNS and coordinate.ndim <= 1 and (coordinate.ndim == 0 or coordinate.dims == (TIME,)):
                 values = coordinate.values
                 columns[str(name)] = np.full(array.sizes[TIME], values[()]) if values.ndim == 0 else values
-        if "start" not in columns and TIME in array.coords and array[TIME].dtype.kind == "M" and "exposure_s" in columns:
+        if (
+            "start" not in columns
+            and TIME in array.coords
+            and array[TIME].dtype.kind == "M"
+            and "exposure_s" in columns
+        ):
             half = np.round(columns["exposure_s"] * 0.5e9).astype("timedelta64[ns]")
             columns["start"] = array[TIME].values.astype("datetime64[ns]") - half
     return Grid(

@@ -101,4 +101,3 @@ def held_values(values: Mapping[str, list[Patch]]) -> Iterator[None]:
         yield
     finally:
         _VALUES.reset(token)
-

@@ -40,7 +40,9 @@ TILE = 2048
 BATCH = 10_000
 MOST_PIECES = 30_000
 Chunks = tuple[tuple[int, ...], ...]
-Output = tuple[Collection[str], Mapping[str, int], Any]  # index letters, sizes of letters that are no chunked dim, dtype
+Output = tuple[
+    Collection[str], Mapping[str, int], Any
+]  # index letters, sizes of letters that are no chunked dim, dtype
 
 
 def _pieces(length: int, size: int) -> tuple[int, ...]:
@@ -79,7 +81,10 @@ def _held_layers(producer: Producer) -> tuple[list[str], list[Any], dict[str, An
 
 
 def _patch_layer(
-    chosen: Selection, planes: tuple[str, ...], chunks: Chunks, finish: Callable[[Patch, Window], Any] | None = None
+    chosen: Selection,
+    planes: tuple[str, ...],
+    chunks: Chunks,
+    finish: Callable[[Patch, Window], Any] | None = None,
 ) -> tuple[str, HighLevelGraph]:
     """The layer whose tasks make patches (or what ``finish`` makes of them)."""
     tokens, arguments, numblocks, graphs = _held_layers(chosen.producer)
@@ -101,7 +106,12 @@ def _patch_layer(
 
 
 def _over_foreign(
-    name: str, block: Block, chunks: Chunks, foreign: list[DaskFrames], held: list[str], graphs: list[HighLevelGraph]
+    name: str,
+    block: Block,
+    chunks: Chunks,
+    foreign: list[DaskFrames],
+    held: list[str],
+    graphs: list[HighLevelGraph],
 ) -> HighLevelGraph:
     """The same layer where chains end in foreign arrays: every task is handed the foreign blocks its window touches."""
     pieces: dict[Any, Any] = {}
@@ -128,7 +138,9 @@ def _over_foreign(
             handed.append(List(*keys))
         tasks[(name, *index)] = Task((name, *index), block, location, *handed)
     if len(pieces) + len(tasks) > MOST_PIECES:
-        raise PlanError(f"{len(pieces)} blocks of foreign dask arrays are more than {MOST_PIECES}; gx.save_frames(...) first")
+        raise PlanError(
+            f"{len(pieces)} blocks of foreign dask arrays are more than {MOST_PIECES}; gx.save_frames(...) first"
+        )
     sources = [item.arrays[plane].dask for item in foreign for plane in item.planes]
     merged = HighLevelGraph.merge(*graphs, *sources)
     layers = {**merged.layers, f"pieces-{name}": pieces, name: tasks}
@@ -213,9 +225,7 @@ def _dataset(chosen: Selection, planes: tuple[str, ...], chunks: Chunks) -> xr.D
     sizes = {"b": len(grid.bands)} if grid.bands else {}
     outputs = {name: (index, sizes, producer.planes[name].dtype) for name in planes}
     arrays = arrays_of(chosen, planes, chunks, outputs)
-    variables = {
-        name: (grid.dims, arrays[name], _attributes(name, producer.planes[name].units)) for name in planes
-    }
+    variables = {name: (grid.dims, arrays[name], _attributes(name, producer.planes[name].units)) for name in planes}
     positions = chosen.positions if grid.timed else None
     return xr.Dataset(variables, coordinates_of(grid, positions, chosen.y, chosen.x), attrs=dict(grid.attrs))
 
@@ -313,7 +323,9 @@ def as_producer(data: xr.Dataset | xr.DataArray, planes: Collection[str] | None 
     if missing or not names:
         raise DataError(f"no plane {', '.join(missing) or 'at all'} here; known: {', '.join(map(str, data.data_vars))}")
     found = [selection_of(data[name]) for name in names]
-    if all(item is not None and item[0].contiguous and item[1] == name for item, name in zip(found, names, strict=True)):
+    if all(
+        item is not None and item[0].contiguous and item[1] == name for item, name in zip(found, names, strict=True)
+    ):
         producers = [item[0].as_producer() for item in found if item is not None]
         if len({producer.token() for producer in producers}) == 1:
             return producers[0]
@@ -365,7 +377,11 @@ def run(
         blocks = graph.layers[name].get_output_keys()
         held.append([Delayed(key, graph, layer=name) for key in sorted(blocks)] if index else [])
     held = [list(dask.persist(*blocks)) for blocks in held]
-    block = dask.delayed(Block(Selection.whole(producer), tuple(sorted(planes)), tuple(tokens), sink), pure=True, traverse=False)
+    block = dask.delayed(
+        Block(Selection.whole(producer), tuple(sorted(planes)), tuple(tokens), sink),
+        pure=True,
+        traverse=False,
+    )
     results: list[Any] = []
     todo = list(windows)
     for at in range(0, len(todo), BATCH):
@@ -394,4 +410,15 @@ def grid_in(data: xr.Dataset | xr.DataArray) -> Grid:
     return as_producer(data).grid
 
 
-__all__ = ["Held", "arrays_of", "as_producer", "chunks_of", "compute", "grid_in", "lazy", "producer_of", "run", "selection_of"]
+__all__ = [
+    "Held",
+    "arrays_of",
+    "as_producer",
+    "chunks_of",
+    "compute",
+    "grid_in",
+    "lazy",
+    "producer_of",
+    "run",
+    "selection_of",
+]

@@ -81,7 +81,9 @@ class Producer(ABC):
         found: list[Producer] = []
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
-            found.extend(item for item in (value if isinstance(value, tuple) else (value,)) if isinstance(item, Producer))
+            found.extend(
+                item for item in (value if isinstance(value, tuple) else (value,)) if isinstance(item, Producer)
+            )
         return tuple(found)
 
     def with_parents(self, *parents: Producer) -> Self:

@@ -12,7 +12,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
@@ -71,7 +71,12 @@ class Place:
     @property
     def edges(self) -> Edges:
         y, x, window = self.grid.y, self.grid.x, self.window
-        return Edges(window.y.start == y.start, window.y.stop == y.stop, window.x.start == x.start, window.x.stop == x.stop)
+        return Edges(
+            window.y.start == y.start,
+            window.y.stop == y.stop,
+            window.x.start == x.start,
+            window.x.stop == x.stop,
+        )
 
     @property
     def frames(self) -> Array:
@@ -137,7 +142,9 @@ class Stage(Family):
         if self.scope is Scope.NEIGHBOURS:
             return window.grow(self.radius).clip(grid.window)
         if self.scope is Scope.LINES:
-            return Window(window.frames, grid.y, window.x) if self.axis == "y" else Window(window.frames, window.y, grid.x)
+            return (
+                Window(window.frames, grid.y, window.x) if self.axis == "y" else Window(window.frames, window.y, grid.x)
+            )
         if self.scope is Scope.FRAME:
             return Window(window.frames, grid.y, grid.x)
         return window

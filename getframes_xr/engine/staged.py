@@ -206,7 +206,9 @@ class Staged(Producer):
             fresh = 0
             for name in wanted & strip_planes:
                 before = self._planes_before[at].get(name)
-                if not (name in needed and before is not None and before.dtype == self._planes_before[stop][name].dtype):
+                if not (
+                    name in needed and before is not None and before.dtype == self._planes_before[stop][name].dtype
+                ):
                     fresh += self._bytes(stop, window, (name,))
             return max(self._peak(at, window, needed), held + fresh + (scratch if run else 0))
         if stop == 0:
