@@ -1,0 +1,52 @@
+"""Dark current: thermal electrons that gather in every pixel, light or no light.
+
+    d(y, x) = rate * t * 2 ** ((T - T0) / step) * LN(s; y, x),    E[LN] = 1   [e-]
+
+``s`` is the dark-signal non-uniformity (DSNU): the sigma of the logarithm of a fixed log-normal map, the same in every
+frame of the camera. Shot noise comes later. Source: Janesick, Scientific Charge-Coupled Devices (2001), ch. 7;
+Konnik & Welsh, arXiv:1412.4031 (2014), sec. 4.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal
+
+import numpy as np
+from pydantic import Field
+
+from getframes_xr.core.patch import Patch
+from getframes_xr.detector.fixed_maps import lognormal_map
+from getframes_xr.detector.temperature_law import growth
+from getframes_xr.engine.stage import Place, Stage
+
+
+class DarkCurrent(Stage):
+    """Thermal electrons with mean ``rate_e_per_s * exposure_s``; the zero rate is the identity."""
+
+    kind: Literal["dark"] = "dark"
+    rate_e_per_s: Annotated[float, Field(ge=0, le=1e6)] = 0.0
+    nonuniformity: Annotated[float, Field(ge=0, le=2)] = 0.0
+    reference_temperature_c: Annotated[float, Field(ge=-273.15, le=150)] = 20.0
+    doubling_temperature_c: Annotated[float, Field(gt=0, le=100)] = 6.3
+    reads: ClassVar = ("expected_electrons",)
+    writes: ClassVar = ("expected_electrons",)
+    needs: ClassVar = ("exposure_s", "temperature_c")
+    stream: ClassVar = 3
+
+    def apply(self, patch: Patch, place: Place) -> Patch:
+        if self.rate_e_per_s == 0.0:
+            return patch
+        factor = growth(place.column("temperature_c"), self.reference_temperature_c, self.doubling_temperature_c)
+        mean = (self.rate_e_per_s * factor * place.column("exposure_s")).astype(np.float32)[:, None, None]
+        if self.nonuniformity > 0.0:
+            mean = mean * lognormal_map(place, self, self.nonuniformity)
+        patch["expected_electrons"] += mean
+        return patch
+
+    @classmethod
+    def examples(cls) -> tuple[DarkCurrent, ...]:
+        return (
+            cls(),
+            cls(rate_e_per_s=0.5, reference_temperature_c=-10),
+            cls(rate_e_per_s=3.0, nonuniformity=0.3, doubling_temperature_c=6.0),
+        )

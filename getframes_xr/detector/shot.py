@@ -1,0 +1,27 @@
+"""Shot noise: charge comes in whole electrons, counted by chance.
+
+    q(y, x) ~ Poisson(mu(y, x)),    mean = variance = mu   [e-]
+
+mu is the expectation of everything that gathers during the exposure (light, dark current, glow). The Poisson law holds
+for any mean from 1e-6 to 1e15 (core/poisson).
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+from getframes_xr.core.patch import Patch
+from getframes_xr.engine.stage import Place, Stage
+
+
+class ShotNoise(Stage):
+    """Electrons drawn from the Poisson law around the expected ones."""
+
+    kind: Literal["shot"] = "shot"
+    reads: ClassVar = ("expected_electrons",)
+    writes: ClassVar = ("electrons",)
+    stream: ClassVar = 1
+
+    def apply(self, patch: Patch, place: Place) -> Patch:
+        patch["electrons"] = place.draws(self).poisson(patch["expected_electrons"])
+        return patch
