@@ -150,9 +150,7 @@ class Draws:
         self._y, self._x = _extent("y", y), _extent("x", x)
         self._stream = _word("stream", stream)
         if self._stream & 255:
-            raise DataError(
-                f"stream {stream:#x} already names draw {stream & 255}; give stream_word(number, ordinal)"
-            )
+            raise DataError(f"stream {stream:#x} already names draw {stream & 255}; give stream_word(number, ordinal)")
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -165,7 +163,7 @@ class Draws:
         return words
 
     def uniform(self, draw: int = 0, out: Floats | None = None) -> Floats:
-        """Give uniform deviates, float32 (time, y, x), centres of 2^24 cells of (0, 1)."""
+        """Give uniform deviates, float32 (time, y, x), centres of 2^23 equal cells of (0, 1)."""
         numbers: Floats = self._fill(_uniform_block, self._out(out), draw)
         return numbers
 
@@ -205,14 +203,10 @@ class Draws:
         `GAMMA_DRAWS` draw numbers are used, from `draw` on.
         """
         given = self._given(shape)
-        numbers: Floats = self._fill(
-            _gamma_block, self._out(out), draw, given, float(scale), occupies=GAMMA_DRAWS
-        )
+        numbers: Floats = self._fill(_gamma_block, self._out(out), draw, given, float(scale), occupies=GAMMA_DRAWS)
         return numbers
 
-    def binomial(
-        self, trials: ArrayLike, probability: ArrayLike, draw: int = 0, out: Floats | None = None
-    ) -> Floats:
+    def binomial(self, trials: ArrayLike, probability: ArrayLike, draw: int = 0, out: Floats | None = None) -> Floats:
         """Give counts of successes, float32 (time, y, x).
 
         `trials` and `probability` (clamped to 0..1) broadcast to (time, y, x).
@@ -223,7 +217,7 @@ class Draws:
         return numbers
 
     def per_frame(self, n: int = 1, kind: Kind = "normal", draw: int = 0) -> Floats:
-        """Give `n` numbers of each frame (common mode, amplifiers), float32 (time, n); no pixel shares them."""
+        """Give `n` numbers of each frame (common mode, amplifiers), float32 (time, n); no pixel has them."""
         return self._line(FRAMES, _PER_FRAME, 0, n, kind, draw)
 
     def per_column(self, kind: Kind = "normal", draw: int = 0) -> Floats:
@@ -256,9 +250,7 @@ class Draws:
 
     def _draw(self, draw: int, occupies: int) -> int:
         if not 0 <= draw <= 256 - occupies:
-            raise DataError(
-                f"draw {draw} is outside 0..{256 - occupies} (this law uses {occupies} draw numbers)"
-            )
+            raise DataError(f"draw {draw} is outside 0..{256 - occupies} (this law uses {occupies} draw numbers)")
         return self._stream + operator.index(draw)
 
     def _out(self, out: Floats | None) -> Floats:
@@ -275,9 +267,7 @@ class Draws:
         try:
             wide: NDArray[Any] = np.broadcast_to(np.asarray(array, dtype), self.shape)
         except (ValueError, TypeError) as error:
-            raise DataError(
-                f"{array.dtype} {array.shape} does not fit the strip {self.shape}: {error}"
-            ) from error
+            raise DataError(f"{array.dtype} {array.shape} does not fit the strip {self.shape}: {error}") from error
         given = np.ascontiguousarray(wide).view()
         given.flags.writeable = False  # always, so that Numba compiles one version only
         return given
@@ -499,6 +489,4 @@ def _binomial_block(
 ) -> None:
     for t in range(out.shape[0]):
         for j in range(out.shape[1]):
-            binomial_row(
-                key_0, key_1, stream, frames[t], y + j, x, trials[t, j], probability[t, j], out[t, j]
-            )
+            binomial_row(key_0, key_1, stream, frames[t], y + j, x, trials[t, j], probability[t, j], out[t, j])

@@ -38,9 +38,7 @@ def _try(word_z: np.uint32, word_u: np.uint32, d: float, c: float) -> float:
 
 
 @kernel
-def _later_tries(
-    key_0: int, key_1: int, stream: int, frame: int, line: int, item: int, d: float, c: float
-) -> float:
+def _later_tries(key_0: int, key_1: int, stream: int, frame: int, line: int, item: int, d: float, c: float) -> float:
     for attempt in range(1, _TRIES):
         word_z = one_word(key_0, key_1, stream + 1 + 2 * attempt, frame, line, item, 0)
         word_u = one_word(key_0, key_1, stream + 2 + 2 * attempt, frame, line, item, 0)

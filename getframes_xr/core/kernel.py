@@ -95,9 +95,7 @@ def _cache_candidates() -> Iterator[str]:
     if os.environ.get("XDG_CACHE_HOME"):
         yield os.path.join(os.environ["XDG_CACHE_HOME"], "getframes-xr", "kernels")
     elif os.path.isabs(home):
-        middle = {"darwin": ("Library", "Caches"), "win32": ("AppData", "Local")}.get(
-            sys.platform, (".cache",)
-        )
+        middle = {"darwin": ("Library", "Caches"), "win32": ("AppData", "Local")}.get(sys.platform, (".cache",))
         yield os.path.join(home, *middle, "getframes-xr", "kernels")
     yield str(Path(__file__).parent / "__pycache__" / "kernels")
 

@@ -80,7 +80,9 @@ def normal_row(words: NDArray[np.uint32], out: NDArray[np.float32]) -> None:
 
 @kernel
 def uniform_row(words: NDArray[np.uint32], out: NDArray[np.float32]) -> None:
-    """Fill a row with uniform deviates (w >> 8) 2^-24 + 2^-25: the centres of 2^24 equal cells of (0, 1).
+    """Fill a row with uniform deviates (w >> 9) 2^-23 + 2^-24: the centres of 2^23 equal cells of (0, 1).
+
+    Each is an exact float32, so 0 and 1 never occur (2^24 cells would round the last centre to 1).
 
     Parameters
     ----------
@@ -88,4 +90,4 @@ def uniform_row(words: NDArray[np.uint32], out: NDArray[np.float32]) -> None:
     out : float32 (n,)
     """
     for i in range(out.size):
-        out[i] = np.float32(np.int32(words[i] >> np.uint32(8))) * np.float32(2.0**-24) + np.float32(2.0**-25)
+        out[i] = np.float32(np.int32(words[i] >> np.uint32(9))) * np.float32(2.0**-23) + np.float32(2.0**-24)
