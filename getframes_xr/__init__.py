@@ -1,1 +1,71 @@
-"""getframes-xr."""
+"""getframes-xr: frames, simulated, measured, reduced, stacked, at any size, with one engine on Dask and xarray.
+
+This is the front door: it names what users reach for and loads a room only when one of its names is used (PEP 562).
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+_ROOMS = {
+    "core.errors": ("DataError", "GetframesError", "OptionError", "PlanError", "RegistrationError", "StoreError"),
+    "core.vocabulary": ("Flag",),
+    "engine.lazy": ("as_producer", "lazy", "producer_of"),
+    "engine.plan": ("Plan", "memory", "plan"),
+    "engine.cluster": ("client",),
+    "light.scene": ("Scene",),
+    "light.exposures": ("Exposures",),
+    "light.telescope": ("Telescope",),
+    "light.stars": ("Stars",),
+    "light.star_field": ("StarField",),
+    "light.sky": ("Sky",),
+    "light.light_curve": ("LightCurve",),
+    "light.pointing": ("Pointing",),
+    "detector.camera": ("Camera",),
+    "workflows.observe": ("observe", "dark", "bias", "flat", "expose"),
+    "io.frames": ("open_frames",),
+    "io.session": ("open_session",),
+    "io.store": ("save_frames", "verify"),
+    "io.image": ("save_image",),
+    "measure.stars": ("find_stars",),
+    "measure.registration": ("register",),
+    "measure.phase": ("phase_shifts",),
+    "measure.light_curve": ("light_curve",),
+    "reduce.master": ("master",),
+    "reduce.calibrate": ("calibrate",),
+    "reduce.cosmetic": ("cosmetic",),
+    "reduce.debayer": ("debayer",),
+    "reduce.warp": ("warp",),
+    "reduce.normalise": ("normalise",),
+    "reduce.splat": ("splat",),
+    "reduce.stack": ("stack",),
+    "workflows.session": ("reduce_session",),
+    "workflows.validate": ("validate",),
+}
+_FAMILIES = {"psf": "light.psf", "reject": "reduce.reject"}
+_HOME = {name: room for room, names in _ROOMS.items() for name in names}
+__all__ = sorted([*_HOME, *_FAMILIES])
+
+
+def __getattr__(name: str) -> Any:
+    if name in _FAMILIES:
+        value: Any = importlib.import_module(f"{__name__}.{_FAMILIES[name]}")
+    elif name in _HOME:
+        value = getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
+    elif name == "__version__":
+        from importlib.metadata import version
+
+        value = version("getframes-xr")
+    else:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
+if TYPE_CHECKING:
+    from getframes_xr.core.errors import DataError as DataError

@@ -124,7 +124,7 @@ class Stage(Family):
 
     @abstractmethod
     def apply(self, patch: Patch, place: Place) -> Patch:
-        """Do the effect in place where possible; the patch holds all planes of ``reads``, it returns all of ``writes``."""
+        """Do the effect, in place where possible; the patch holds all of ``reads``, the result all of ``writes``."""
 
     @property
     def stream_number(self) -> int:
@@ -154,7 +154,7 @@ class Stage(Family):
         return {name: planes.get(name, PLANES[name]) for name in self.writes}
 
     def columns_out(self) -> Mapping[str, float]:
-        """Per-frame columns this stage makes known (``gain_e_per_adu``, ``read_noise_e``, ...), one value for all frames."""
+        """Per-frame columns this stage makes known (``gain_e_per_adu``, ...), one value for all frames."""
         return {}
 
     def peak_bytes(self, window: Window, planes: Mapping[str, Plane]) -> int:

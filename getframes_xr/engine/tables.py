@@ -20,7 +20,7 @@ from getframes_xr.core.vocabulary import TIME
 from getframes_xr.core.window import Span, Window
 from getframes_xr.engine.block import Selection
 from getframes_xr.engine.coordinates import coordinates_of
-from getframes_xr.engine.lazy import CHUNK_PIXELS, arrays_of
+from getframes_xr.engine.graph import CHUNK_PIXELS, arrays_of
 from getframes_xr.engine.producer import Producer
 
 

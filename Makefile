@@ -1,0 +1,51 @@
+# Everything a developer or CI runs. On a fresh machine only python3 (3.11 or newer) and make are needed.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: help demo test lint types check bench docs clean
+help:
+	@echo "make demo    simulate a night, reduce it, compare with the truth"
+	@echo "make test    every test          make lint   ruff         make types  mypy --strict"
+	@echo "make check   lint + types + test make bench  fair timings against peers"
+
+$(VENV)/.made:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "python 3.11 or newer is needed: make PYTHON=python3.12 ..."; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(VENV)/.package: pyproject.toml $(VENV)/.made
+	$(BIN)/python -m pip install -q -e .
+	@touch $@
+
+$(VENV)/.test: pyproject.toml $(VENV)/.made
+	$(BIN)/python -m pip install -q -e ".[test]"
+	@touch $@ $(VENV)/.package
+
+$(VENV)/.dev: pyproject.toml $(VENV)/.made
+	$(BIN)/python -m pip install -q -e ".[dev]"
+	@touch $@ $(VENV)/.test $(VENV)/.package
+
+demo: $(VENV)/.package
+	$(BIN)/getframes-xr demo
+
+test: $(VENV)/.test
+	$(BIN)/python -m pytest -q
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.dev
+	$(BIN)/mypy
+
+check: lint types test
+
+bench: $(VENV)/.test
+	$(BIN)/python -m benchmarks
+
+docs: $(VENV)/.package
+	$(BIN)/python docs/build_reference.py
+
+clean:
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache demo processed
