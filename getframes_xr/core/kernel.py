@@ -101,8 +101,8 @@ def _cache_candidates() -> Iterator[str]:
 
 
 def _stamp(function: Any) -> str:
-    digest = hashlib.blake2b(digest_size=12)
-    digest.update(_source(function))
+    digest = hashlib.blake2b(_source(function), digest_size=12)
+    digest.update(f"\0{function.__module__}\0".encode())  # stored code asks for its module by name when it is loaded
     for name, value in sorted(_frozen(function.__code__, function.__globals__).items()):
         digest.update(f"\0{name}\0".encode())
         digest.update(_content(value))

@@ -138,6 +138,13 @@ def test_machine_code_is_kept_and_an_edit_of_a_helper_in_another_file_is_seen(tm
     assert list(cache.glob("getframes-xr/kernels/*/*/user.result-*.nbi"))
 
 
+def test_a_file_run_as_a_program_and_then_imported_by_name_keeps_two_codes(tmp_path):
+    write_package(tmp_path)
+    environment = {"XDG_CACHE_HOME": str(tmp_path / "cache")}
+    assert run("import runpy; runpy.run_module('user', run_name='other')", tmp_path, **environment) == ["6.0 0"]
+    assert run("import user", tmp_path, **environment) == ["6.0 0"]
+
+
 def test_a_folder_given_to_numba_is_used(tmp_path):
     write_package(tmp_path)
     run("import user", tmp_path, NUMBA_CACHE_DIR=str(tmp_path / "given"))
