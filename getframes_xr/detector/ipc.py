@@ -57,8 +57,8 @@ class InterPixelCapacitance(Stage):
             return patch
         charge = patch["electrons"]
         out = np.empty(charge.shape, np.float32)
-        for one, mixed in zip(charge, out, strict=True):
-            couple(one, self.coupling, mixed)
+        for at in range(len(charge)):
+            couple(charge[at], self.coupling, out[at])
         patch["electrons"] = out
         return patch
 
