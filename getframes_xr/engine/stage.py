@@ -159,7 +159,7 @@ class Stage(Family):
 
     def peak_bytes(self, window: Window, planes: Mapping[str, Plane]) -> int:
         """Scratch of ``apply`` beyond the planes themselves; ``window`` is the one it is applied to."""
-        return 4 * window.pixels
+        return (12 if self.scope is Scope.PIXEL else 4) * window.pixels
 
     @classmethod
     def example_planes(cls) -> Mapping[str, Plane]:
