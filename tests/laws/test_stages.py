@@ -33,7 +33,7 @@ CASES = [(kind, n) for kind in STAGES for n in range(len(STAGES[kind].examples()
 PINNED = Path(__file__).parents[1] / "streams.txt"
 
 
-def grid(cfa: str | None = "RGGB") -> Grid:
+def grid(cfa: str | None = "RGGB", larger: int = 1) -> Grid:
     columns: dict[str, Any] = {
         "frame": np.arange(FRAMES),
         "start": np.datetime64("2026-01-01", "ns") + np.arange(FRAMES) * np.timedelta64(21, "s"),
@@ -43,7 +43,7 @@ def grid(cfa: str | None = "RGGB") -> Grid:
     for name in ("gain_e_per_adu", "temperature_c", "transparency", "airmass"):
         columns.setdefault(name, np.full(FRAMES, 1.5))
     assert set(columns) <= set(COLUMNS)
-    return Grid(Span(TOP, TOP + ROWS), Span(LEFT, LEFT + COLUMNS_PX), columns, cfa=cfa)
+    return Grid(Span(TOP, TOP + ROWS * larger), Span(LEFT, LEFT + COLUMNS_PX * larger), columns, cfa=cfa)
 
 
 def example_values(name: str, plane: Plane, shape: tuple[int, ...]) -> np.ndarray[Any, Any]:
@@ -57,11 +57,11 @@ def example_values(name: str, plane: Plane, shape: tuple[int, ...]) -> np.ndarra
     return random.integers(0, 4000, shape).astype(plane.dtype)
 
 
-def chain(stage: Stage) -> Staged:
+def chain(stage: Stage, larger: int = 1) -> Staged:
     planes = stage.example_planes()
-    shape = (FRAMES, ROWS, COLUMNS_PX)
+    shape = (FRAMES, ROWS * larger, COLUMNS_PX * larger)
     arrays = {name: example_values(name, plane, shape) for name, plane in planes.items()}
-    return Staged(ArrayFrames(grid(), arrays), (stage,), key=(3, 5), fixed_key=(7, 9))
+    return Staged(ArrayFrames(grid(larger=larger), arrays), (stage,), key=(3, 5), fixed_key=(7, 9))
 
 
 def example(case: tuple[str, int]) -> Stage:
@@ -166,7 +166,7 @@ def test_a_stage_draws_other_numbers_for_another_key_and_number() -> None:
         stage = cls.examples()[0]
         if cls.stream is None:
             continue
-        producer = chain(stage)
+        producer = chain(stage, 40)
         other = Staged(producer.parent, producer.stages, key=(4, 5), fixed_key=(8, 9))
         planes = set(stage.writes)
         one, two = (p.produce(p.grid.window, planes) for p in (producer, other))
