@@ -1,0 +1,120 @@
+"""FITS files as frames: a producer whose windows are read from disk when they are asked for.
+
+Integers are the plane ``adu`` in the file's own type (u16 stays u16), floats the plane ``image``. A cube of three
+images is one frame with the bands red, green, blue; any other cube is one frame per image.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import PurePath
+
+import numpy as np
+
+from getframes_xr.core.digest import code_version, digest
+from getframes_xr.core.errors import DataError
+from getframes_xr.core.patch import Array, Patch
+from getframes_xr.core.vocabulary import Plane
+from getframes_xr.core.window import Grid, Window
+from getframes_xr.engine.producer import Producer
+from getframes_xr.io.fits_pixels import STRIP_BYTES, FitsSource
+
+CHUNK_PIXELS = 4 * 2**20
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class FitsFrames(Producer):
+    """Frames in FITS files, one source per position on the time axis.
+
+    Parameters
+    ----------
+    grid : Grid with time, covering one image
+    sources : where each frame lies
+    units : of the pixels, astropy's string
+
+    Raises
+    ------
+    DataError : not one source per frame, or a source of another shape than the grid
+    """
+
+    grid: Grid
+    sources: tuple[FitsSource, ...]
+    units: str = "adu"
+
+    def __post_init__(self) -> None:
+        if len(self.sources) != self.grid.n_frames:
+            raise DataError(f"{len(self.sources)} files for {self.grid.n_frames} frames")
+        shape = len(self.grid.y), len(self.grid.x)
+        for source in self.sources:
+            if source.shape != shape:
+                raise DataError(f"{source.path}: shape {source.shape}, the others {shape}")
+
+    def __repr__(self) -> str:
+        ny, nx = len(self.grid.y), len(self.grid.x)
+        return f"FitsFrames({len(self.sources)} frames of {ny} x {nx} {self.dtype}, {self.sources[0].path} ...)"
+
+    @cached_property
+    def dtype(self) -> np.dtype[np.generic]:
+        """Type that holds the values of every file."""
+        return np.result_type(*{source.layout.dtype for source in self.sources})
+
+    @cached_property
+    def plane(self) -> str:
+        return "adu" if self.dtype.kind in "iu" else "image"
+
+    @cached_property
+    def planes(self) -> Mapping[str, Plane]:
+        return {self.plane: Plane(self.dtype, self.units)}
+
+    @cached_property
+    def _digest(self) -> str:
+        files = "\n".join(f"{PurePath(s.path).name}|{s.size}|{s.mtime_ns}|{s.hdu}|{s.plane}" for s in self.sources)
+        return digest("FitsFrames", code_version(), self.grid, self.units, files)
+
+    def token(self) -> str:
+        return self._digest
+
+    @property
+    def preferred_chunks(self) -> tuple[int, int, int]:
+        """Bands of full rows of at most 4 Mpx, small frames grouped in time: one read per frame and chunk."""
+        ny, nx = len(self.grid.y), len(self.grid.x)
+        bands = len(self.grid.bands or (0,))
+        rows = max(1, min(ny, CHUNK_PIXELS // (nx * bands)))
+        frames = 1 if rows < ny else max(1, CHUNK_PIXELS // (nx * ny * bands))
+        return min(frames, max(1, self.grid.n_frames // 8)), rows, -1
+
+    def _produce(self, window: Window, planes: frozenset[str]) -> Patch:
+        if not planes:
+            return Patch(window, {})
+        out = np.empty(self.grid.shape(window), self.dtype)
+        for position, frame in zip(range(window.frames.start, window.frames.stop), out, strict=True):
+            source = self.sources[position]
+            if self.grid.bands is None:
+                _read(source, window, frame, None)
+            else:
+                for band, plane in enumerate(frame):
+                    _read(source, window, plane, band)
+        return Patch(window, {self.plane: out})
+
+    def peak_bytes(self, window: Window, planes: Collection[str]) -> int:
+        result = self.bytes_of(window, planes)
+        inside = self.sources[window.frames.start : window.frames.stop]
+        if all(s.storage == "plain" for s in inside):
+            direct = len(window.x) == len(self.grid.x) and all(s.layout.dtype == self.dtype for s in inside)
+            rows = len(window.y) * len(self.grid.x)
+            widest = max((s.layout.itemsize + 18 * s.layout.scales for s in inside), default=8)
+            return result + (0 if direct and not any(s.layout.scales for s in inside) else min(
+                rows * (widest + self.dtype.itemsize), STRIP_BYTES * 12))  # fmt: skip
+        decoded = max((s.layout.nbytes for s in inside), default=0)
+        return result + 3 * decoded + 20 * len(window.y) * len(window.x)
+
+
+def _read(source: FitsSource, window: Window, out: Array, band: int | None) -> None:
+    if source.layout.dtype == out.dtype:
+        source.read(window.y, window.x, out, band)
+        return
+    values = np.empty(out.shape, source.layout.dtype)
+    source.read(window.y, window.x, values, band)
+    out[...] = values
