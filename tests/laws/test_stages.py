@@ -163,14 +163,15 @@ def test_every_scope_is_proven_by_a_real_stage() -> None:
 
 def test_a_stage_draws_other_numbers_for_another_key_and_number() -> None:
     for kind, cls in STAGES.items():
-        stage = cls.examples()[0]
         if cls.stream is None:
             continue
-        producer = chain(stage, 40)
-        other = Staged(producer.parent, producer.stages, key=(4, 5), fixed_key=(8, 9))
-        planes = set(stage.writes)
-        one, two = (p.produce(p.grid.window, planes) for p in (producer, other))
-        assert not identical(one, two), f"{kind} does not depend on its key"
+        depends = []
+        for stage in cls.examples():
+            producer = chain(stage, 40)
+            other = Staged(producer.parent, producer.stages, key=(4, 5), fixed_key=(8, 9))
+            one, two = (p.produce(p.grid.window, set(stage.writes)) for p in (producer, other))
+            depends.append(not identical(one, two))
+        assert any(depends), f"{kind} does not depend on its key"
 
 
 def test_a_window_outside_the_grid_is_refused() -> None:
