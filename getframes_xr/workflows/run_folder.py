@@ -1,0 +1,202 @@
+"""The run folder: each phase's product under a content hash, one manifest, one timeline, one lock.
+
+A phase is looked up by the digest of all that decides its product. If the product is there the phase is skipped, so a
+run that was killed goes on where it was; the folder of another recipe is refused with the difference named. What
+happened is appended to ``events.jsonl``; every decision stands in ``manifest.json``.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+import socket
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+
+from getframes_xr.core.digest import code_version, digest
+from getframes_xr.core.errors import OptionError, StoreError
+
+Product = TypeVar("Product")
+OnEvent = Callable[[Mapping[str, Any]], None]
+MANIFEST, EVENTS, RECIPE, LOCK = "manifest.json", "events.jsonl", "recipe.json", ".lock"
+
+
+def plain(value: Any) -> Any:
+    """JSON's own types out of numpy's; NaN becomes null."""
+    if isinstance(value, Mapping):
+        return {str(name): plain(item) for name, item in value.items()}
+    if isinstance(value, np.ndarray):
+        return plain(value.tolist())
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    if isinstance(value, np.bool_ | np.integer | np.floating):
+        return plain(value.item())
+    if isinstance(value, np.datetime64):
+        return str(value)
+    if isinstance(value, float):
+        return value if np.isfinite(value) else None
+    if isinstance(value, str | int | bool | None):
+        return value
+    return str(value)
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file under a temporary name, then rename: readers see the old one or the new one.
+
+    Raises
+    ------
+    StoreError : the disk is full or the folder cannot be written
+    """
+    partial = path.with_name(path.name + ".partial")
+    try:
+        partial.write_text(text)
+        os.replace(partial, path)
+    except OSError as error:
+        raise StoreError(f"cannot write {path}: {error.strerror}; free space or choose another --out") from error
+
+
+class RunFolder:
+    """A folder that one run writes and any reader may open.
+
+    Parameters
+    ----------
+    path : folder; made if it is not there
+    recipe : all options and inputs that decide the result; kept in ``recipe.json``
+    on_event : called with every event, for progress
+
+    Raises
+    ------
+    StoreError : another run holds the folder, it holds another recipe, or it cannot be written
+    """
+
+    def __init__(self, path: str | Path, recipe: Mapping[str, Any], on_event: OnEvent | None = None) -> None:
+        self.path = Path(path)
+        self.recipe = plain(recipe)
+        self.on_event = on_event
+        self.phases: dict[str, dict[str, Any]] = {}
+        self.from_phase: str | None = None
+        self._fresh = False
+
+    @contextmanager
+    def open(self, from_phase: str | None = None) -> Iterator[RunFolder]:
+        """Hold the folder's lock for the length of a run.
+
+        Raises
+        ------
+        StoreError : another run holds it, or it belongs to another recipe
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(self.path / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+        except OSError as error:
+            raise StoreError(f"cannot write to {self.path}: {error.strerror}; choose another --out") from error
+        try:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                holder = (self.path / LOCK).read_text().strip() or "another process"
+                raise StoreError(f"{self.path} is in use by {holder}; wait for it or choose another --out") from error
+            os.ftruncate(descriptor, 0)
+            now = datetime.now(UTC).isoformat(timespec="seconds")
+            os.write(descriptor, f"process {os.getpid()} on {socket.gethostname()} since {now}".encode())
+            self._check_recipe()
+            self.from_phase = from_phase
+            yield self
+        finally:
+            os.close(descriptor)
+
+    def _check_recipe(self) -> None:
+        known = self.path / RECIPE
+        if known.exists():
+            old = json.loads(known.read_text())
+            changed = [
+                f"{name}: {old.get(name)!r} -> {self.recipe.get(name)!r}"
+                for name in sorted({*old, *self.recipe})
+                if old.get(name) != self.recipe.get(name)
+            ]
+            if changed:
+                raise StoreError(
+                    f"{self.path} holds a run with other options ({'; '.join(changed)}); "
+                    "choose another --out, or remove the folder"
+                )
+        else:
+            write_whole(known, json.dumps(self.recipe, indent=1))
+
+    def say(self, event: str, **facts: Any) -> None:
+        """Append one event to the timeline."""
+        record = {"event": event, "time": datetime.now(UTC).isoformat(timespec="milliseconds"), **plain(facts)}
+        with (self.path / EVENTS).open("a") as lines:
+            lines.write(json.dumps(record) + "\n")
+        if self.on_event is not None:
+            self.on_event(record)
+
+    def phase(
+        self,
+        name: str,
+        decides: Any,
+        make: Callable[[Path], Product],
+        load: Callable[[Path], Product],
+        suffix: str = ".zarr",
+    ) -> Product:
+        """The product of a phase: loaded if the folder has it, else made and kept.
+
+        Parameters
+        ----------
+        name : of the phase, as ``--from-phase`` takes it
+        decides : everything that decides the product; its digest is the product's name
+        make : writes the product to the given path (may be interrupted: a product counts once its mark is there)
+        load : reads it back
+        """
+        key = digest(name, decides, code_version(), size=8)
+        product = self.path / "phases" / f"{name}-{key}{suffix}"
+        mark = product.with_name(product.name + ".done")
+        if self.from_phase == name:
+            self._fresh = True
+        if self._fresh and mark.exists():
+            mark.unlink()
+            _remove(product)
+        started = time.monotonic()
+        if mark.exists():
+            self.phases[name] = {"key": key, "skipped": True}
+            self.say("PhaseSkipped", phase=name, key=key)
+            return load(product)
+        product.parent.mkdir(exist_ok=True)
+        self.say("PhaseStarted", phase=name, key=key)
+        try:
+            make(product)
+            write_whole(mark, key)
+        except OSError as error:
+            raise StoreError(f"cannot write {product}: {error.strerror}; free space or choose another --out") from error
+        seconds = round(time.monotonic() - started, 3)
+        self.phases[name] = {"key": key, "seconds": seconds, "skipped": False}
+        self.say("PhaseFinished", phase=name, key=key, seconds=seconds)
+        return load(product)
+
+    def check_phase(self, name: str | None, known: tuple[str, ...]) -> None:
+        """Refuse a phase that does not exist.
+
+        Raises
+        ------
+        OptionError : ``name`` is none of ``known``
+        """
+        if name is not None and name not in known:
+            raise OptionError("from_phase", name, ", ".join(known))
+
+    def manifest(self, facts: Mapping[str, Any]) -> None:
+        """Write the manifest whole."""
+        write_whole(self.path / MANIFEST, json.dumps(plain({**facts, "phases": self.phases}), indent=1))
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
