@@ -12,6 +12,7 @@ from __future__ import annotations
 import numpy as np
 
 from getframes_xr.core.kernel import kernel
+from getframes_xr.core.patch import Array
 
 LANES_U16 = 64
 LANES_F32 = 32
@@ -20,8 +21,58 @@ _INFINITY = np.float32(np.inf)
 
 
 @kernel
-def gather_u16(samples, missing, first, blocks, valid):  # type: ignore[no-untyped-def]
-    """Copy samples uint16 (n, pixels) from pixel ``first`` on into blocks (groups, n, 64); count the valid ones.
+def sort_u16(b: Array) -> None:
+    """Sort every lane of a uint16 block (n, 64) along n, in place."""
+    n = b.shape[0]
+    p = 1
+    shift = 1
+    while p < n:
+        k = p
+        while k >= 1:
+            j = k % p
+            while j + k < n:
+                for i in range(min(k, n - j - k)):
+                    q = i + j
+                    if (q >> shift) == ((q + k) >> shift):
+                        for lane in range(LANES_U16):
+                            u = b[q, lane]
+                            v = b[q + k, lane]
+                            b[q, lane] = u if u < v else v
+                            b[q + k, lane] = v if u < v else u
+                j += 2 * k
+            k >>= 1
+        p <<= 1
+        shift += 1
+
+
+@kernel
+def sort_f32(b: Array) -> None:
+    """Sort every lane of a float32 block (n, 32) along n, in place; there is no NaN in it."""
+    n = b.shape[0]
+    p = 1
+    shift = 1
+    while p < n:
+        k = p
+        while k >= 1:
+            j = k % p
+            while j + k < n:
+                for i in range(min(k, n - j - k)):
+                    q = i + j
+                    if (q >> shift) == ((q + k) >> shift):
+                        for lane in range(LANES_F32):
+                            u = b[q, lane]
+                            v = b[q + k, lane]
+                            b[q, lane] = u if u < v else v
+                            b[q + k, lane] = v if u < v else u
+                j += 2 * k
+            k >>= 1
+        p <<= 1
+        shift += 1
+
+
+@kernel
+def load_u16(samples: Array, missing: Array, first: int, blocks: Array, valid: Array) -> None:
+    """Take samples uint16 (n, pixels) from pixel ``first`` on into blocks (groups, n, 64), sorted; count the valid ones.
 
     ``missing`` is bool (n, pixels), or has no pixels where nothing is missing. Lanes past the end are empty.
     """
@@ -29,117 +80,61 @@ def gather_u16(samples, missing, first, blocks, valid):  # type: ignore[no-untyp
     pixels = samples.shape[1]
     some_missing = missing.shape[1] > 0
     for g in range(groups):
+        start = first + g * LANES_U16
+        width = max(0, min(LANES_U16, pixels - start))
+        block, known = blocks[g], valid[g]
         for lane in range(LANES_U16):
-            valid[g, lane] = 0
-    for f in range(n):
-        for g in range(groups):
-            start = first + g * LANES_U16
-            width = min(LANES_U16, pixels - start)
+            known[lane] = np.int32(n) if (lane < width) & (not some_missing) else np.int32(0)
+        for f in range(n):
+            source, target = samples[f, start : start + width], block[f]  # views: no test for negative indices
             if width == LANES_U16:
                 for lane in range(LANES_U16):
-                    blocks[g, f, lane] = samples[f, start + lane]
+                    target[lane] = source[lane]
             else:
-                for lane in range(LANES_U16):
-                    blocks[g, f, lane] = _NO_MISSING_U16
                 for lane in range(width):
-                    blocks[g, f, lane] = samples[f, start + lane]
+                    target[lane] = source[lane]
+                for lane in range(width, LANES_U16):
+                    target[lane] = _NO_MISSING_U16
             if some_missing:
+                gone = missing[f, start : start + width]
                 for lane in range(width):
-                    if missing[f, start + lane]:
-                        blocks[g, f, lane] = _NO_MISSING_U16
-                    else:
-                        valid[g, lane] += 1
-    if not some_missing:
-        for g in range(groups):
-            width = min(LANES_U16, pixels - first - g * LANES_U16)
-            for lane in range(width):
-                valid[g, lane] = n
+                    target[lane] = _NO_MISSING_U16 if gone[lane] else target[lane]
+                    known[lane] += np.int32(0) if gone[lane] else np.int32(1)
+        sort_u16(block)
 
 
 @kernel
-def gather_f32(samples, first, blocks, valid):  # type: ignore[no-untyped-def]
-    """Copy samples float32 (n, pixels) from pixel ``first`` on into blocks (groups, n, 32); NaN and inf are missing."""
+def load_f32(samples: Array, first: int, blocks: Array, valid: Array) -> None:
+    """Take samples float32 (n, pixels) from pixel ``first`` on into blocks (groups, n, 32), sorted; NaN, inf are missing."""
     groups, n = blocks.shape[0], blocks.shape[1]
     pixels = samples.shape[1]
     for g in range(groups):
+        start = first + g * LANES_F32
+        width = max(0, min(LANES_F32, pixels - start))
+        block, known = blocks[g], valid[g]
         for lane in range(LANES_F32):
-            valid[g, lane] = 0
-    for f in range(n):
-        for g in range(groups):
-            start = first + g * LANES_F32
-            width = min(LANES_F32, pixels - start)
-            if width < LANES_F32:
+            known[lane] = 0
+        for f in range(n):
+            source, target = samples[f, start : start + width], block[f]
+            if width == LANES_F32:
                 for lane in range(LANES_F32):
-                    blocks[g, f, lane] = _INFINITY
-                for lane in range(width):
-                    value = samples[f, start + lane]
+                    value = source[lane]
                     good = abs(value) < _INFINITY
-                    blocks[g, f, lane] = value if good else _INFINITY
-                    valid[g, lane] += np.int32(1) if good else np.int32(0)
+                    target[lane] = value if good else _INFINITY
+                    known[lane] += np.int32(1) if good else np.int32(0)
             else:
-                for lane in range(LANES_F32):
-                    value = samples[f, start + lane]
+                for lane in range(width):
+                    value = source[lane]
                     good = abs(value) < _INFINITY
-                    blocks[g, f, lane] = value if good else _INFINITY
-                    valid[g, lane] += np.int32(1) if good else np.int32(0)
+                    target[lane] = value if good else _INFINITY
+                    known[lane] += np.int32(1) if good else np.int32(0)
+                for lane in range(width, LANES_F32):
+                    target[lane] = _INFINITY
+        sort_f32(block)
 
 
 @kernel
-def sort_u16(blocks):  # type: ignore[no-untyped-def]
-    """Sort every lane of uint16 blocks (groups, n, 64) along n, in place."""
-    n = blocks.shape[1]
-    for g in range(blocks.shape[0]):
-        b = blocks[g]
-        p = 1
-        shift = 1
-        while p < n:
-            k = p
-            while k >= 1:
-                j = k % p
-                while j + k < n:
-                    for i in range(min(k, n - j - k)):
-                        q = i + j
-                        if (q >> shift) == ((q + k) >> shift):
-                            for lane in range(LANES_U16):
-                                u = b[q, lane]
-                                v = b[q + k, lane]
-                                b[q, lane] = u if u < v else v
-                                b[q + k, lane] = v if u < v else u
-                    j += 2 * k
-                k >>= 1
-            p <<= 1
-            shift += 1
-
-
-@kernel
-def sort_f32(blocks):  # type: ignore[no-untyped-def]
-    """Sort every lane of float32 blocks (groups, n, 32) along n, in place; there is no NaN in them."""
-    n = blocks.shape[1]
-    for g in range(blocks.shape[0]):
-        b = blocks[g]
-        p = 1
-        shift = 1
-        while p < n:
-            k = p
-            while k >= 1:
-                j = k % p
-                while j + k < n:
-                    for i in range(min(k, n - j - k)):
-                        q = i + j
-                        if (q >> shift) == ((q + k) >> shift):
-                            for lane in range(LANES_F32):
-                                u = b[q, lane]
-                                v = b[q + k, lane]
-                                b[q, lane] = u if u < v else v
-                                b[q + k, lane] = v if u < v else u
-                    j += 2 * k
-                k >>= 1
-            p <<= 1
-            shift += 1
-
-
-@kernel
-def median_of_lane(block, low, high, lane):  # type: ignore[no-untyped-def]
+def median_of_lane(block: Array, low: int, high: int, lane: int) -> float:
     """Median of the ranks low <= r < high of one sorted lane; the mean of the middle two where their number is even."""
     if high <= low:
         return np.nan
@@ -150,7 +145,7 @@ def median_of_lane(block, low, high, lane):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def medians(blocks, low, high, centre):  # type: ignore[no-untyped-def]
+def medians(blocks: Array, low: Array, high: Array, centre: Array) -> None:
     """Median of the ranks low <= r < high of every lane, into centre (groups, lanes)."""
     for g in range(blocks.shape[0]):
         for lane in range(blocks.shape[2]):
@@ -158,29 +153,47 @@ def medians(blocks, low, high, centre):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def moments(blocks, low, high, centre, total, square):  # type: ignore[no-untyped-def]
-    """Sums of d and d^2, d = sample - centre, over the ranks low <= r < high of every lane, in the order of ranks."""
+def moments(blocks: Array, low: Array, high: Array, centre: Array, total: Array, square: Array) -> None:
+    """Sums of d and d^2, d = sample - centre, over the ranks low <= r < high of every lane.
+
+    Ranks are added in fours, counted from rank 0, so that neither the other lanes nor the way taken show in the sums.
+    """
     n, lanes = blocks.shape[1], blocks.shape[2]
     for g in range(blocks.shape[0]):
         b, c, t, s, lo, hi = blocks[g], centre[g], total[g], square[g], low[g], high[g]
-        first, last = n, 0
+        whole = True
         for lane in range(lanes):
             t[lane] = 0.0
             s[lane] = 0.0
-            if hi[lane] > lo[lane]:
-                first = min(first, np.int64(lo[lane]))
-                last = max(last, np.int64(hi[lane]))
-        for r in range(first, last):
-            rank = np.int32(r)
+            whole &= (lo[lane] == 0) & (hi[lane] == n)
+        r = 0
+        while whole and r + 4 <= n:
+            row0, row1, row2, row3 = b[r], b[r + 1], b[r + 2], b[r + 3]
             for lane in range(lanes):
-                d = np.float64(b[r, lane]) - c[lane]
-                d = d if (rank >= lo[lane]) & (rank < hi[lane]) else 0.0
-                t[lane] += d
-                s[lane] += d * d
+                d0 = np.float64(row0[lane]) - c[lane]
+                d1 = np.float64(row1[lane]) - c[lane]
+                d2 = np.float64(row2[lane]) - c[lane]
+                d3 = np.float64(row3[lane]) - c[lane]
+                t[lane] += (d0 + d1) + (d2 + d3)
+                s[lane] += (d0 * d0 + d1 * d1) + (d2 * d2 + d3 * d3)
+            r += 4
+        while r < n:
+            i1, i2, i3 = min(r + 1, n - 1), min(r + 2, n - 1), min(r + 3, n - 1)
+            row0, row1, row2, row3 = b[r], b[i1], b[i2], b[i3]
+            r0, end = np.int32(r), np.int32(n)
+            for lane in range(lanes):
+                first, last = lo[lane], min(hi[lane], end)
+                d0 = np.float64(row0[lane]) - c[lane] if (r0 >= first) & (r0 < last) else 0.0
+                d1 = np.float64(row1[lane]) - c[lane] if (r0 + 1 >= first) & (r0 + 1 < last) else 0.0
+                d2 = np.float64(row2[lane]) - c[lane] if (r0 + 2 >= first) & (r0 + 2 < last) else 0.0
+                d3 = np.float64(row3[lane]) - c[lane] if (r0 + 3 >= first) & (r0 + 3 < last) else 0.0
+                t[lane] += (d0 + d1) + (d2 + d3)
+                s[lane] += (d0 * d0 + d1 * d1) + (d2 * d2 + d3 * d3)
+            r += 4
 
 
 @kernel
-def means(low, high, centre, total, square, value, variance):  # type: ignore[no-untyped-def]
+def means(low: Array, high: Array, centre: Array, total: Array, square: Array, value: Array, variance: Array) -> None:
     """Mean and sample variance (n - 1) of what is kept in every lane, from its moments; NaN where it says nothing."""
     for g in range(low.shape[0]):
         for lane in range(low.shape[1]):
@@ -191,7 +204,7 @@ def means(low, high, centre, total, square, value, variance):  # type: ignore[no
 
 
 @kernel
-def thresholds(blocks, low, high, first, low_value, high_value):  # type: ignore[no-untyped-def]
+def thresholds(blocks: Array, low: Array, high: Array, first: int, low_value: Array, high_value: Array) -> None:
     """Lowest and highest kept sample of every pixel from ``first`` on; a lane that keeps nothing gets low > high."""
     lanes = blocks.shape[2]
     for g in range(blocks.shape[0]):
@@ -206,7 +219,7 @@ def thresholds(blocks, low, high, first, low_value, high_value):  # type: ignore
 
 
 @kernel
-def spill(source, first, target):  # type: ignore[no-untyped-def]
+def spill(source: Array, first: int, target: Array) -> None:
     """Copy values of lanes (groups, lanes) to the pixels they stand for, from ``first`` on."""
     lanes = source.shape[1]
     for g in range(source.shape[0]):
@@ -215,7 +228,44 @@ def spill(source, first, target):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def accumulate(samples, missing, weights, low_value, high_value, shift, sums, count):  # type: ignore[no-untyped-def]
+def deliver(
+    low: Array,
+    high: Array,
+    value: Array,
+    variance: Array,
+    first: int,
+    out_value: Array,
+    out_noise: Array,
+    out_count: Array,
+    out_weight: Array,
+) -> None:
+    """Write value, noise = sqrt(variance / kept) and the number kept to the pixels of the lanes, from ``first`` on."""
+    lanes = low.shape[1]
+    for g in range(low.shape[0]):
+        start = first + g * lanes
+        width = max(0, min(lanes, out_value.shape[0] - start))
+        stop = start + width
+        values, noises = out_value[start:stop], out_noise[start:stop]
+        counts, weights = out_count[start:stop], out_weight[start:stop]
+        for lane in range(width):
+            kept = high[g, lane] - low[g, lane]
+            values[lane] = value[g, lane]
+            noises[lane] = np.sqrt(variance[g, lane] / np.float64(kept))
+            counts[lane] = kept
+            weights[lane] = np.float64(kept)
+
+
+@kernel
+def accumulate(
+    samples: Array,
+    missing: Array,
+    weights: Array,
+    low_value: Array,
+    high_value: Array,
+    shift: Array,
+    sums: Array,
+    count: Array,
+) -> None:
     """Add samples (n, pixels) within low_value <= v <= high_value to the running sums, frame by frame in order.
 
     With d = v - shift (``shift`` is the pixel's first sample where it was NaN) the sums are
@@ -224,31 +274,45 @@ def accumulate(samples, missing, weights, low_value, high_value, shift, sums, co
     n, pixels = samples.shape
     some_missing = missing.shape[1] > 0
     step = 512
+    good = np.empty(step, np.bool_)
     for start in range(0, pixels, step):
-        stop = min(start + step, pixels)
+        width = min(step, pixels - start)
+        stop = start + width
+        low, high, origin, number = low_value[start:stop], high_value[start:stop], shift[start:stop], count[start:stop]
+        s0, s1, s2 = sums[0, start:stop], sums[1, start:stop], sums[2, start:stop]
+        s3, s4 = sums[3, start:stop], sums[4, start:stop]
         for f in range(n):
             w = weights[f]
-            for i in range(start, stop):
-                v = np.float64(samples[f, i])
-                good = (v >= low_value[i]) & (v <= high_value[i])
-                if some_missing:
-                    good = good & (not missing[f, i])
-                origin = shift[i]
-                origin = v if (origin != origin) & good else origin
-                shift[i] = origin
-                d = v - origin if good else 0.0
-                u = w if good else 0.0
-                uu = u * u
-                sums[0, i] += u
-                sums[1, i] += uu
-                sums[2, i] += u * d
-                sums[3, i] += uu * d
-                sums[4, i] += uu * d * d
-                count[i] += np.int32(1) if good else np.int32(0)
+            ww = w * w
+            row = samples[f, start:stop]
+            for i in range(width):
+                v = np.float64(row[i])
+                good[i] = (v >= low[i]) & (v <= high[i])
+            if some_missing:
+                gone = missing[f, start:stop]
+                for i in range(width):
+                    good[i] = good[i] & (not gone[i])
+            for i in range(width):
+                v = np.float64(row[i])
+                origin[i] = v if (origin[i] != origin[i]) & good[i] else origin[i]
+                number[i] += np.int32(good[i])
+            for i in range(width):
+                d = np.float64(row[i]) - origin[i]
+                d = d if good[i] else 0.0
+                u = w if good[i] else 0.0
+                s0[i] += u
+                s2[i] += u * d
+            for i in range(width):
+                d = np.float64(row[i]) - origin[i]
+                d = d if good[i] else 0.0
+                uu = ww if good[i] else 0.0
+                s1[i] += uu
+                s3[i] += uu * d
+                s4[i] += uu * d * d
 
 
 @kernel
-def finish_sums(sums, shift, count, value, noise, weight):  # type: ignore[no-untyped-def]
+def finish_sums(sums: Array, shift: Array, count: Array, value: Array, noise: Array, weight: Array) -> None:
     """Weighted mean and its error from the sums of ``accumulate``.
 
     noise^2 = sum w^2 (v - mean)^2 / (sum w)^2 / (1 - sum w^2 / (sum w)^2): right whatever the weights mean, and the

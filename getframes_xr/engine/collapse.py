@@ -1,0 +1,512 @@
+"""Collapse along time: a stack as a producer, a rejection rule as a small class over sorted lanes or running sums.
+
+Samples are visited in increasing ``frame``, whatever the order of the axis (float sums are not associative). A
+whole-time rule needs all samples of a pixel together (median, clip, percentile): the samples of a strip are gathered
+once, sorted by ``engine.lanes``, and the rule says which ranks stay. A streaming rule (mean) adds chunks in order and
+never holds more than a few frames. The walk goes through strips of rows, full width where that costs the parents no
+more than square tiles would, so scratch is bounded whatever the number of frames.
+
+With weights w the image is sum w v / sum w over the kept samples and
+noise = sqrt(sum w^2 (v - image)^2 / ((sum w)^2 - sum w^2)), corrected for what the rule took from the tails.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, ClassVar
+
+import numpy as np
+
+from getframes_xr.core.errors import DataError, OptionError
+from getframes_xr.core.kernel import kernel
+from getframes_xr.core.options import Family, Registry
+from getframes_xr.core.patch import Array, Patch
+from getframes_xr.core.vocabulary import BAD, PLANES, Flag, Plane
+from getframes_xr.core.window import Grid, Span, Window
+from getframes_xr.engine import lanes as kernels
+from getframes_xr.engine.producer import Producer
+
+RULES = Registry("rejection rule")
+STRIP_BYTES = 64 * 2**20  # samples of one strip, all frames
+GROUP_BYTES = 4 * 2**20  # frames asked for together
+BUNCH_BYTES = 384 * 2**10  # samples sorted together: half of an L2 cache
+MOST_FRAMES = 65535  # count and coverage are uint16
+_INFINITY = np.float32(np.inf)
+OUTPUT = ("image", "noise", "count", "coverage", "weight", "flags")
+
+
+@dataclass
+class Samples:
+    """All samples of some pixels of one band, frames in increasing order.
+
+    ``values`` uint16 or float32 (n, pixels), NaN = missing; ``missing`` bool (n, pixels), no pixels where nothing is;
+    ``weights`` float64 (n,) or None; ``columns`` per-frame vectors in the order of ``values``.
+    """
+
+    values: Array
+    missing: Array
+    weights: Array | None
+    columns: Mapping[str, Array]
+    units: str
+
+
+@dataclass
+class Collapsed:
+    """What becomes of them, float64 vectors (pixels,); ``weight`` is the sum of the kept weights."""
+
+    value: Array
+    noise: Array
+    count: Array
+    weight: Array
+
+    @classmethod
+    def empty(cls, pixels: int) -> Collapsed:
+        return cls(np.empty(pixels), np.empty(pixels), np.zeros(pixels, np.int32), np.empty(pixels))
+
+
+@dataclass
+class Lanes:
+    """Sorted samples of a bunch of pixels, and what a rule says about them.
+
+    ``blocks`` (groups, n, lanes) sorted along n; a rule narrows the ranks ``low <= r < high`` that stay and sets
+    ``value`` and ``variance`` (of one kept sample, corrected for what was taken from the tails); ``inflation`` is
+    that correction alone.
+    """
+
+    blocks: Array
+    valid: Array
+    low: Array
+    high: Array
+    centre: Array
+    total: Array
+    square: Array
+    value: Array
+    variance: Array
+    inflation: Array
+
+    @classmethod
+    def empty(cls, groups: int, n: int, dtype: np.dtype[Any]) -> Lanes:
+        width = kernels.LANES_U16 if dtype == np.uint16 else kernels.LANES_F32
+        shape = (groups, width)
+        ranks = [np.empty(shape, np.int32) for _ in range(3)]
+        reals = [np.empty(shape, np.float64) for _ in range(6)]
+        return cls(np.empty((groups, n, width), dtype), *ranks, *reals)
+
+    def load(self, samples: Samples, first: int) -> None:
+        """Take the pixels from ``first`` on and sort them; everything valid is kept so far."""
+        if self.blocks.dtype == np.uint16:
+            kernels.load_u16(samples.values, samples.missing, first, self.blocks, self.valid)
+        else:
+            kernels.load_f32(samples.values, first, self.blocks, self.valid)
+        self.low[...] = 0
+        self.high[...] = self.valid
+
+    def about_medians(self) -> None:
+        """Set ``centre`` to the median of what is kept, and the moments about it."""
+        kernels.medians(self.blocks, self.low, self.high, self.centre)
+        kernels.moments(self.blocks, self.low, self.high, self.centre, self.total, self.square)
+
+    def about_centre(self) -> None:
+        """Moments of what is kept about the ``centre`` that the rule has set."""
+        kernels.moments(self.blocks, self.low, self.high, self.centre, self.total, self.square)
+
+    def take_means(self, inflation: float = 1.0) -> None:
+        """Set value and variance to those of the kept samples, the variance times ``inflation``."""
+        kernels.means(self.low, self.high, self.centre, self.total, self.square, self.value, self.variance)
+        self.inflation[...] = inflation
+        self.variance *= inflation
+
+
+class Rule(Family):
+    """Parent of all rejection rules; ``collapse`` turns samples into values, noise and counts."""
+
+    registry: ClassVar[Registry] = RULES
+    streams: ClassVar[bool] = False
+    takes_weights: ClassVar[bool] = True
+    fewest: ClassVar[int] = 1  # frames from which on the rule can do its work
+
+    def needs(self, grid: Grid, units: str) -> tuple[str, ...]:
+        """Per-frame columns that the rule reads from frames of this grid, in these units."""
+        return ()
+
+
+class WholeTimeRule(Rule):
+    """A rule that sees all samples of a pixel, sorted: write ``choose`` and it is done."""
+
+    @abstractmethod
+    def choose(self, lanes: Lanes) -> None:
+        """Narrow ``lanes.low`` and ``lanes.high``; set ``value``, ``variance`` and ``inflation``."""
+
+    @staticmethod
+    def bunches(samples: Samples) -> Iterator[tuple[int, Lanes]]:
+        """First pixel and sorted lanes (one buffer, used again) of one bunch of pixels after the other."""
+        n, pixels = samples.values.shape
+        dtype = samples.values.dtype
+        width = kernels.LANES_U16 if dtype == np.uint16 else kernels.LANES_F32
+        groups = max(1, min(BUNCH_BYTES // (n * width * dtype.itemsize), -(-pixels // width)))
+        lanes = Lanes.empty(groups, n, dtype)
+        for first in range(0, pixels, groups * width):
+            lanes.load(samples, first)
+            yield first, lanes
+
+    def collapse(self, samples: Samples) -> Collapsed:
+        """Sort, choose, and (with weights) sum again what lies within the chosen limits, in frame order."""
+        pixels = samples.values.shape[1]
+        out = Collapsed.empty(pixels)
+        weighted = samples.weights is not None
+        if weighted:
+            low_value, high_value, shift, inflation = (np.empty(pixels) for _ in range(4))
+        for first, lanes in self.bunches(samples):
+            self.choose(lanes)
+            if weighted:
+                kernels.thresholds(lanes.blocks, lanes.low, lanes.high, first, low_value, high_value)
+                kernels.spill(lanes.centre, first, shift)
+                kernels.spill(lanes.inflation, first, inflation)
+            else:
+                kernels.deliver(
+                    lanes.low,
+                    lanes.high,
+                    lanes.value,
+                    lanes.variance,
+                    first,
+                    out.value,
+                    out.noise,
+                    out.count,
+                    out.weight,
+                )
+        if samples.weights is not None:
+            sums = np.zeros((5, pixels))
+            kernels.accumulate(
+                samples.values,
+                samples.missing,
+                samples.weights,
+                low_value,
+                high_value,
+                shift,
+                sums,
+                out.count,
+            )
+            kernels.finish_sums(sums, shift, out.count, out.value, out.noise, out.weight)
+            out.noise *= np.sqrt(inflation)
+        return out
+
+
+class StreamingRule(Rule):
+    """A rule of running sums: ``start``, then ``add`` for chunks of frames in increasing order, then ``finish``."""
+
+    streams: ClassVar[bool] = True
+
+    @abstractmethod
+    def start(self, pixels: int) -> Any:
+        """The empty state of that many pixels."""
+
+    @abstractmethod
+    def add(self, state: Any, samples: Samples) -> None:
+        """Take more frames into the state, one after the other, so that the cut into chunks cannot show."""
+
+    @abstractmethod
+    def finish(self, state: Any) -> Collapsed: ...
+
+
+@dataclass(frozen=True, eq=False)
+class Stacked(Producer):
+    """``parent`` collapsed along time by ``rule``: image, noise, count, coverage, weight, flags, without time.
+
+    Parameters
+    ----------
+    parent : Producer with time and the plane ``plane`` (``image`` or ``adu``); its ``flags`` are heeded if there
+    rule : the rejection rule
+    weights : float64 (time,) or (time, band) in the order of the parent's axis, > 0, or None for equal weights
+    facts : small things to say in the attrs of the result
+
+    Raises
+    ------
+    DataError : no frames, more than 65535, weights of the wrong shape or not positive, a column is missing
+    OptionError : weights for a rule that takes none
+    """
+
+    parent: Producer
+    rule: Rule
+    weights: Array | None = None
+    plane: str = "image"
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        grid = self.parent.grid
+        if not grid.timed:
+            raise DataError("a stack needs frames along time; this is a product without time already")
+        if not 0 < grid.n_frames <= MOST_FRAMES:
+            raise DataError(f"a stack takes 1 to {MOST_FRAMES} frames, here are {grid.n_frames}")
+        if self.plane not in self.parent.planes:
+            raise DataError(f"no plane {self.plane!r} to stack; known: {', '.join(self.parent.planes)}")
+        for column in self.rule.needs(grid, self.parent.planes[self.plane].units):
+            grid.column(column)
+        if self.weights is None:
+            return
+        if not self.rule.takes_weights:
+            raise OptionError("weights", "given", f"none, for the rule {type(self.rule).__name__} uses no weights")
+        bands = len(grid.bands) if grid.bands else 1
+        if self.weights.shape not in {(grid.n_frames,), (grid.n_frames, bands)}:
+            raise DataError(f"weights have the shape {self.weights.shape}, the frames ({grid.n_frames}, {bands} bands)")
+        if not (np.isfinite(self.weights).all() and (self.weights > 0).all()):
+            raise DataError("weights must be positive numbers; leave frames out instead of giving them no weight")
+
+    @cached_property
+    def grid(self) -> Grid:
+        parent = self.parent.grid
+        assert parent.columns is not None
+        attrs = dict(parent.attrs) | {"frames": parent.n_frames}
+        exposure = parent.columns.get("exposure_s")
+        if exposure is not None and np.isfinite(exposure).all():
+            attrs["total_exposure_s"] = float(np.sum(exposure))
+            if np.ptp(exposure) <= 1e-4 * abs(exposure[0]):
+                attrs["exposure_s"] = float(exposure[0])
+        return parent.replace(columns=None, attrs=attrs | dict(self.facts))
+
+    @cached_property
+    def planes(self) -> Mapping[str, Plane]:
+        units = self.parent.planes[self.plane].units
+        own = {"image": units, "noise": units}
+        return {name: Plane(PLANES[name].dtype, own.get(name, PLANES[name].units)) for name in OUTPUT}
+
+    @cached_property
+    def _order(self) -> Array:
+        """Positions on the parent's axis by increasing frame."""
+        return np.argsort(self.parent.grid.column("frame"), kind="stable")
+
+    @cached_property
+    def _read(self) -> tuple[str, ...]:
+        return (self.plane, "flags") if "flags" in self.parent.planes else (self.plane,)
+
+    @cached_property
+    def _dtype(self) -> np.dtype[Any]:
+        """uint16 where the samples are small integers, else float32."""
+        dtype = self.parent.planes[self.plane].dtype
+        return np.dtype(np.uint16 if dtype in (np.dtype(np.uint8), np.dtype(np.uint16)) else np.float32)
+
+    @property
+    def _bands(self) -> int:
+        return len(self.parent.grid.bands or (1,))
+
+    def _runs(self, y: Span, x: Span) -> list[tuple[Span, Array]]:
+        """Frames to ask for together: runs of positions and the ranks (by frame) of each; ranks increase in order."""
+        dtype = self.parent.planes[self.plane].dtype
+        frame = max(1, self._bands * len(y) * len(x) * (dtype.itemsize + 2 * (len(self._read) - 1)))
+        most = max(1, GROUP_BYTES // frame)
+        order = self._order
+        steps = np.diff(order)
+        found: list[tuple[Span, Array]] = []
+        start = 0
+        while start < len(order):
+            stop = start + 1
+            while (
+                stop < len(order) and stop - start < most and steps[stop - 1] == steps[start] and abs(steps[start]) == 1
+            ):
+                stop += 1
+            positions = order[start:stop]
+            low = int(positions.min())
+            ranks = np.empty(stop - start, np.int64)
+            ranks[positions - low] = np.arange(start, stop)
+            found.append((Span(low, low + stop - start), ranks))
+            start = stop
+        return found
+
+    @property
+    def _pixel_bytes(self) -> int:
+        """Scratch per pixel of a tile beyond what the parents need: samples or sums, results, flags."""
+        n, bands = self.parent.grid.n_frames, self._bands
+        masked = self._dtype == np.uint16 and len(self._read) > 1
+        per_band = 0 if self.rule.streams else n * (self._dtype.itemsize + masked)
+        return bands * per_band + 128 + 12 * bands
+
+    def _shape(self, window: Window) -> tuple[int, int]:
+        """Rows and columns of a tile: a strip of full width, unless the parents' footprint makes a square cheaper."""
+        pixels = max(1, STRIP_BYTES // self._pixel_bytes)
+        height, width = max(1, len(window.y)), max(1, len(window.x))
+        if pixels >= height * width:
+            return height, width
+        strip = (min(height, max(1, pixels // width)), min(width, pixels))
+        side = max(1, int(pixels**0.5))
+        square = (
+            (side, min(width, max(1, pixels // side))) if side <= height else (height, min(width, pixels // height))
+        )
+        return strip if self._touched(window, strip) <= 1.5 * strip[0] * strip[1] else square
+
+    def _touched(self, window: Window, shape: tuple[int, int]) -> float:
+        """Pixels per frame that the ground producers are asked for, for one tile of this shape in the middle."""
+        middle_y = window.y.start + (len(window.y) - shape[0]) // 2
+        middle_x = window.x.start + (len(window.x) - shape[1]) // 2
+        n = self.parent.grid.n_frames
+        frames = sorted({0, n // 2, n - 1})
+        total = 0
+        for frame in frames:
+            tile = Window(
+                Span(frame, frame + 1), Span(middle_y, middle_y + shape[0]), Span(middle_x, middle_x + shape[1])
+            )
+            total += _ground_pixels(self.parent, tile, self._read)
+        return total / len(frames)
+
+    def tiles(self, window: Window) -> Iterator[Window]:
+        """The boxes, each with all frames, in which a window is worked off."""
+        rows, columns = self._shape(window)
+        frames = self.parent.grid.window.frames
+        for y in window.y.pieces(rows):
+            for x in window.x.pieces(columns):
+                yield Window(frames, y, x)
+
+    def upstream(self, window: Window, planes: Collection[str]) -> list[tuple[Producer, Window]]:
+        return [(self.parent, window.with_frames(self.parent.grid.window.frames))]
+
+    def _produce(self, window: Window, planes: frozenset[str]) -> Patch:
+        shape = self.grid.shape(window)
+        out = Patch(window, {name: np.empty(shape, self.planes[name].dtype) for name in sorted(planes)}, False)
+        if window.pixels:
+            for tile in self.tiles(window):
+                part = out.view(tile.with_frames(window.frames))
+                self._collapse_tile(tile, {name: _by_band(part[name]) for name in planes})
+        return out
+
+    def _collapse_tile(self, tile: Window, out: Mapping[str, Array]) -> None:
+        """Fill ``out``, arrays (band, y, x), for one tile."""
+        pixels = len(tile.y) * len(tile.x)
+        coverage = np.zeros((self._bands, pixels), np.uint16)
+        reasons = np.zeros((self._bands, pixels), np.uint16)
+        collapse = self._stream if self.rule.streams else self._whole
+        results = collapse(tile, coverage, reasons)
+        for band, result in enumerate(results):
+            uncovered = coverage[band] == 0
+            made = {
+                "image": result.value, "noise": result.noise, "count": result.count, "weight": result.weight,
+                "coverage": coverage[band],
+                "flags": np.where(uncovered, reasons[band] | np.uint16(Flag.NO_DATA), np.uint16(0)),
+            }  # fmt: skip
+            for name, target in out.items():
+                target[band] = made[name].reshape(len(tile.y), len(tile.x))
+
+    def _columns(self, ranks: slice = slice(None)) -> dict[str, Array]:
+        columns = self.parent.grid.columns
+        assert columns is not None
+        return {name: column[self._order][ranks] for name, column in columns.items()}
+
+    def _weights(self, band: int) -> Array | None:
+        if self.weights is None:
+            return None
+        weights = self.weights if self.weights.ndim == 1 else self.weights[:, min(band, self.weights.shape[1] - 1)]
+        return np.ascontiguousarray(weights[self._order], np.float64)
+
+    def _samples(self, values: Array, missing: Array, band: int, ranks: slice = slice(None)) -> Samples:
+        weights = self._weights(band)
+        units = self.parent.planes[self.plane].units
+        return Samples(values, missing, None if weights is None else weights[ranks], self._columns(ranks), units)
+
+    def _take(self, span: Span, tile: Window, coverage: Array, reasons: Array) -> tuple[Array, Array]:
+        """Samples (frames, band, pixels) of a run of frames and which are missing; counts the good ones."""
+        patch = self.parent.produce(tile.with_frames(span), self._read)
+        shape = (len(span), self._bands, len(tile.y) * len(tile.x))
+        values = patch[self.plane].reshape(shape)
+        if values.dtype != self._dtype:
+            values = values.astype(self._dtype)
+        missing = np.empty((*shape[:2], 0), np.bool_)
+        flags = patch["flags"].reshape(shape) if "flags" in patch else None
+        if flags is not None and not flags.any():
+            flags = None
+        for band in range(self._bands):
+            for i in range(len(span)):
+                if self._dtype == np.float32:
+                    if flags is not None:
+                        mark_missing(values[i, band], flags[i, band], BAD)
+                    count_finite(values[i, band], coverage[band])
+                elif flags is None:
+                    coverage[band] += np.uint16(1)
+                else:
+                    coverage[band] += (flags[i, band] & np.uint16(BAD)) == 0
+        if flags is not None:
+            reasons |= np.bitwise_or.reduce(flags, axis=0)
+            if self._dtype == np.uint16:
+                missing = (flags & np.uint16(BAD)) != 0
+        return values, missing
+
+    def _whole(self, tile: Window, coverage: Array, reasons: Array) -> list[Collapsed]:
+        n, pixels = self.parent.grid.n_frames, len(tile.y) * len(tile.x)
+        values = np.empty((self._bands, n, pixels), self._dtype)
+        masked = self._dtype == np.uint16 and "flags" in self._read
+        missing = np.zeros((self._bands, n, pixels if masked else 0), np.bool_)
+        some_missing = False
+        for span, ranks in self._runs(tile.y, tile.x):
+            got, gone = self._take(span, tile, coverage, reasons)
+            values[:, ranks] = got.swapaxes(0, 1)
+            if gone.shape[-1]:
+                missing[:, ranks] = gone.swapaxes(0, 1)
+                some_missing = True
+        if not some_missing:
+            missing = np.zeros((self._bands, n, 0), np.bool_)
+        assert isinstance(self.rule, WholeTimeRule)
+        return [self.rule.collapse(self._samples(values[b], missing[b], b)) for b in range(self._bands)]
+
+    def _stream(self, tile: Window, coverage: Array, reasons: Array) -> list[Collapsed]:
+        assert isinstance(self.rule, StreamingRule)
+        pixels = len(tile.y) * len(tile.x)
+        states = [self.rule.start(pixels) for _ in range(self._bands)]
+        for span, ranks in self._runs(tile.y, tile.x):
+            got, gone = self._take(span, tile, coverage, reasons)
+            order = np.argsort(ranks)
+            chosen = slice(int(ranks.min()), int(ranks.max()) + 1)
+            for band, state in enumerate(states):
+                values = np.ascontiguousarray(got[order, band])
+                self.rule.add(state, self._samples(values, np.ascontiguousarray(gone[order, band]), band, chosen))
+        return [self.rule.finish(state) for state in states]
+
+    def peak_bytes(self, window: Window, planes: Collection[str]) -> int:
+        if not window.pixels:
+            return 0
+        rows, columns = self._shape(window)
+        rows, columns = min(rows, len(window.y)), min(columns, len(window.x))
+        y = Span(window.y.stop - rows, window.y.stop)
+        x = Span(window.x.stop - columns, window.x.stop)
+        asked = max(
+            self.parent.peak_bytes(Window(span, y, x), self._read) + self._group_bytes(len(span), y, x)
+            for span, _ in self._sample_runs(y, x)
+        )
+        bunch = 2 * BUNCH_BYTES + 16 * 2**10 * self.parent.grid.n_frames // 64
+        return self.bytes_of(window, planes) + rows * columns * self._pixel_bytes + asked + bunch
+
+    def _sample_runs(self, y: Span, x: Span) -> list[tuple[Span, Array]]:
+        """The longest run and a few more, spread over the night: enough to forecast the costliest."""
+        runs = sorted(self._runs(y, x), key=lambda run: -len(run[0]))
+        return [runs[0], runs[len(runs) // 2], runs[-1]]
+
+    def _group_bytes(self, frames: int, y: Span, x: Span) -> int:
+        """Copies made of a run of frames: another dtype, the mask, the order."""
+        pixels = frames * self._bands * len(y) * len(x)
+        other = self.parent.planes[self.plane].dtype != self._dtype
+        return pixels * (self._dtype.itemsize * (other + self.rule.streams) + 3 * (len(self._read) - 1))
+
+
+def _by_band(plane: Array) -> Array:
+    return plane if plane.ndim == 3 else plane[None]
+
+
+def _ground_pixels(producer: Producer, window: Window, planes: Collection[str]) -> int:
+    """Pixels of the leaves that a window touches; what is held (without time) costs nothing."""
+    if not producer.grid.timed:
+        return 0
+    if not producer.parents:
+        return window.pixels
+    return sum(_ground_pixels(parent, part, planes) for parent, part in producer.upstream(window, planes))
+
+
+@kernel
+def mark_missing(values: Array, flags: Array, bad: int) -> None:
+    """Make bad samples NaN, in place."""
+    for i in range(values.shape[0]):
+        values[i] = np.float32(np.nan) if (flags[i] & bad) != 0 else values[i]
+
+
+@kernel
+def count_finite(values: Array, count: Array) -> None:
+    """Add one where a float32 sample is a number."""
+    for i in range(values.shape[0]):
+        count[i] += np.uint16(1) if abs(values[i]) < _INFINITY else np.uint16(0)

@@ -1,0 +1,50 @@
+"""Mean: every sample counts, nothing is rejected; streams, so memory does not grow with the number of frames.
+
+    image = sum w v / sum w,   noise^2 = sum w^2 (v - image)^2 / ((sum w)^2 - sum w^2)
+
+(s^2 / n for equal weights). Sums run relative to the pixel's first sample, in float64, in the order of frames.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from getframes_xr.core.patch import Array
+from getframes_xr.engine.collapse import Collapsed, Samples, StreamingRule
+from getframes_xr.engine.lanes import accumulate, finish_sums
+
+
+@dataclass
+class MeanState:
+    """Running sums of some pixels (see ``engine.lanes.accumulate``)."""
+
+    sums: Array
+    shift: Array
+    count: Array
+    limit: Array
+
+
+class Mean(StreamingRule):
+    """The weighted mean of all samples."""
+
+    kind: Literal["mean"] = "mean"
+
+    def start(self, pixels: int) -> MeanState:
+        everything = np.full(pixels, np.finfo(np.float64).max)
+        return MeanState(np.zeros((5, pixels)), np.full(pixels, np.nan), np.zeros(pixels, np.int32), everything)
+
+    def add(self, state: MeanState, samples: Samples) -> None:
+        n = samples.values.shape[0]
+        weights = np.ones(n) if samples.weights is None else samples.weights
+        accumulate(
+            samples.values, samples.missing, weights, -state.limit, state.limit, state.shift, state.sums, state.count
+        )
+
+    def finish(self, state: MeanState) -> Collapsed:
+        out = Collapsed.empty(len(state.count))
+        finish_sums(state.sums, state.shift, state.count, out.value, out.noise, out.weight)
+        out.count = state.count
+        return out

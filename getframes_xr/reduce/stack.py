@@ -1,0 +1,169 @@
+"""Stack frames that lie on one grid: reject outliers along time, average the rest, say how sure the result is.
+
+    image = sum w v / sum w,   noise = sqrt(sum w^2 var(v)) / sum w      over the kept samples v
+
+``coverage`` counts the good samples before rejection, ``count`` those kept, ``weight`` sums their weights. Rejection
+by the samples' own scatter cannot work with few frames (N / sqrt(N - 1) > kappa), so the rule follows N unless given.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import xarray as xr
+
+from getframes_xr.core.errors import DataError
+from getframes_xr.core.patch import Array
+from getframes_xr.core.vocabulary import BAND, TIME
+from getframes_xr.core.window import Grid
+from getframes_xr.engine.collapse import Rule, Stacked
+from getframes_xr.engine.lazy import as_producer, lazy
+from getframes_xr.engine.producer import Producer, Selected
+from getframes_xr.reduce.reject.noise_model import NoiseModel
+from getframes_xr.reduce.reject.sigma_clip import SigmaClip
+from getframes_xr.reduce.reject.winsor import Winsor
+
+FEW_FRAMES = 10
+Weights = xr.DataArray | xr.Dataset | Array | list[float]
+
+
+def stack(
+    frames: xr.Dataset | xr.DataArray, *, reject: Rule | None = None, weights: Weights | None = None
+) -> xr.Dataset:
+    """Collapse frames along time; lazy.
+
+    Parameters
+    ----------
+    frames : Dataset with ``image`` (or ``adu``) and perhaps ``flags``, or a DataArray, on one grid (see ``warp``);
+        frames whose coordinate ``used`` or ``verified`` is False are left out, their number stands in the attrs
+    reject : a rule of ``gx.reject``; by default SigmaClip(kappa=3.0) for more than 10 frames, below that NoiseModel
+        where gain and read noise are known, else Winsor
+    weights : (time,) or (time, band) numbers > 0 in the order of ``frames``; a DataArray or Dataset (its ``weight``)
+        with the coordinate ``frame`` is matched by it; frames of weight 0 are left out
+
+    Returns
+    -------
+    Dataset (band, y, x): ``image``, ``noise`` in the units of the frames, ``count``, ``coverage``, ``weight``, ``flags``
+
+    Raises
+    ------
+    DataError : no frame is left, weights do not fit the frames, a repeated ``frame``
+    OptionError : weights for a rule that takes none
+    """
+    plane = sample_plane(frames)
+    return lazy(stacked(producer_with_flags(frames, plane), plane, reject, weights))
+
+
+def stacked(producer: Producer, plane: str, reject: Rule | None = None, weights: Weights | None = None) -> Stacked:
+    """The producer behind ``stack``.
+
+    Raises
+    ------
+    DataError : no frame is left, or weights do not fit the frames
+    """
+    grid = producer.grid
+    if not grid.timed:
+        raise DataError("stack needs frames along time; these have none (a master or a stack already?)")
+    keep = used_frames(grid)
+    numbers = None if weights is None else weights_of(weights, grid)
+    if numbers is not None:
+        keep = keep & (numbers.reshape(len(keep), -1) > 0).all(axis=1)
+    n_out = int((~keep).sum())
+    if not keep.any():
+        raise DataError(f"none of the {len(keep)} frames can be used; look at the verdicts of register")
+    if n_out:
+        positions = np.flatnonzero(keep)
+        producer = Selected(producer, positions, grid.y, grid.x)
+        numbers = None if numbers is None else numbers[positions]
+    rule = reject or default_rule(producer.grid, producer.planes[plane].units)
+    return Stacked(producer, rule, numbers, plane, {"frames_left_out": n_out, "rejection": type(rule).__name__})
+
+
+def default_rule(grid: Grid, units: str) -> Rule:
+    """SigmaClip for many frames, NoiseModel for few with a known noise, else Winsor."""
+    if grid.n_frames > FEW_FRAMES:
+        return SigmaClip(kappa=3.0)
+    columns = grid.columns or {}
+    model = NoiseModel()
+    known = all(name in columns and bool(np.isfinite(columns[name]).all()) for name in model.needs(grid, units))
+    return model if known else Winsor()
+
+
+def sample_plane(frames: xr.Dataset | xr.DataArray) -> str:
+    """The plane to work on: ``image``, else ``adu``.
+
+    Raises
+    ------
+    DataError : there is neither
+    """
+    if isinstance(frames, xr.DataArray):
+        return "adu" if frames.dtype.kind in "iu" else "image"
+    for name in ("image", "adu"):
+        if name in frames:
+            return name
+    raise DataError(f"no plane 'image' or 'adu' here; known: {', '.join(map(str, frames.data_vars))}")
+
+
+def producer_with_flags(frames: xr.Dataset | xr.DataArray, plane: str) -> Producer:
+    """The producer of one plane of some frames, with their ``flags`` where they have them."""
+    if isinstance(frames, xr.DataArray):
+        return as_producer(frames.rename(plane), (plane,))
+    return as_producer(frames, (plane, "flags") if "flags" in frames else (plane,))
+
+
+def used_frames(grid: Grid) -> Array:
+    """Which frames may be used, bool (time,): the column ``used``, else ``verified``, else all."""
+    columns = grid.columns or {}
+    for name in ("used", "verified"):
+        if name in columns:
+            return np.asarray(columns[name], np.bool_)
+    return np.ones(grid.n_frames, np.bool_)
+
+
+def weights_of(weights: Weights, grid: Grid) -> Array:
+    """Weights as float64 (time,) or (time, band), in the order of the grid's frames.
+
+    Raises
+    ------
+    DataError : no ``weight`` in the Dataset, a frame without a weight, the wrong length, NaN or a negative number
+    """
+    if isinstance(weights, xr.Dataset):
+        if "weight" not in weights:
+            raise DataError("this table has no 'weight'; make one with normalise(stars, moves)")
+        weights = weights["weight"]
+    if isinstance(weights, xr.DataArray):
+        values = by_frame(weights, grid)
+        if weights.ndim == 2 and grid.bands and BAND in weights.coords:
+            known = [str(band) for band in weights[BAND].values]
+            if set(grid.bands) <= set(known):
+                values = values[:, [known.index(band) for band in grid.bands]]
+    else:
+        values = np.asarray(weights)
+        if len(values) != grid.n_frames:
+            raise DataError(f"{len(values)} weights for {grid.n_frames} frames")
+    values = np.asarray(values, np.float64)
+    if not np.isfinite(values).all() or (values < 0).any():
+        raise DataError("weights must be numbers >= 0; a frame of weight 0 is left out")
+    return values[:, 0] if values.ndim == 2 and values.shape[1] == 1 else values
+
+
+def by_frame(table: xr.DataArray, grid: Grid) -> Array:
+    """Rows of a table on ``time`` for the frames of a grid, matched by ``frame`` (by place where it has none).
+
+    Raises
+    ------
+    DataError : the table is lazy, or does not know a frame
+    """
+    if table.chunks is not None:
+        raise DataError("this table is lazy; call .load() on it first")
+    values = table.transpose(TIME, ...).values
+    if "frame" not in table.coords:
+        if len(values) != grid.n_frames:
+            raise DataError(f"the table has {len(values)} rows and no 'frame', the frames are {grid.n_frames}")
+        return np.asarray(values)
+    known, wanted = table["frame"].values.astype(np.int64), grid.column("frame")
+    order = np.argsort(known, kind="stable")
+    at = np.searchsorted(known, wanted, sorter=order).clip(max=len(known) - 1)
+    missing = wanted[known[order[at]] != wanted]
+    if len(missing):
+        raise DataError(f"the table has no row for frame {missing[0]} ({len(missing)} of {len(wanted)} frames)")
+    return np.asarray(values[order[at]])
