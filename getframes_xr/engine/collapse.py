@@ -62,6 +62,10 @@ class Collapsed:
     count: Array
     weight: Array
 
+    @property
+    def vectors(self) -> tuple[Array, Array, Array, Array]:
+        return self.value, self.noise, self.count, self.weight
+
     @classmethod
     def empty(cls, pixels: int) -> Collapsed:
         return cls(np.empty(pixels), np.empty(pixels), np.zeros(pixels, np.int32), np.empty(pixels))
@@ -166,17 +170,7 @@ class WholeTimeRule(Rule):
                 kernels.spill(lanes.centre, first, shift)
                 kernels.spill(lanes.inflation, first, inflation)
             else:
-                kernels.deliver(
-                    lanes.low,
-                    lanes.high,
-                    lanes.value,
-                    lanes.variance,
-                    first,
-                    out.value,
-                    out.noise,
-                    out.count,
-                    out.weight,
-                )
+                kernels.deliver(lanes.low, lanes.high, lanes.value, lanes.variance, first, *out.vectors)
         if samples.weights is not None:
             sums = np.zeros((5, pixels))
             kernels.accumulate(
@@ -301,10 +295,8 @@ class Stacked(Producer):
         found: list[tuple[Span, Array]] = []
         start = 0
         while start < len(order):
-            stop = start + 1
-            while (
-                stop < len(order) and stop - start < most and steps[stop - 1] == steps[start] and abs(steps[start]) == 1
-            ):
+            stop, end = start + 1, min(len(order), start + most)
+            while stop < end and steps[stop - 1] == steps[start] and abs(steps[start]) == 1:
                 stop += 1
             positions = order[start:stop]
             low = int(positions.min())
@@ -330,9 +322,8 @@ class Stacked(Producer):
             return height, width
         strip = (min(height, max(1, pixels // width)), min(width, pixels))
         side = max(1, int(pixels**0.5))
-        square = (
-            (side, min(width, max(1, pixels // side))) if side <= height else (height, min(width, pixels // height))
-        )
+        rows = min(side, height)
+        square = (rows, min(width, max(1, pixels // rows)))
         return strip if self._touched(window, strip) <= 1.5 * strip[0] * strip[1] else square
 
     def _touched(self, window: Window, shape: tuple[int, int]) -> float:

@@ -72,7 +72,7 @@ def sort_f32(b: Array) -> None:
 
 @kernel
 def load_u16(samples: Array, missing: Array, first: int, blocks: Array, valid: Array) -> None:
-    """Take samples uint16 (n, pixels) from pixel ``first`` on into blocks (groups, n, 64), sorted; count the valid ones.
+    """Take samples uint16 (n, pixels) from ``first`` on into blocks (groups, n, 64), sorted; count the valid.
 
     ``missing`` is bool (n, pixels), or has no pixels where nothing is missing. Lanes past the end are empty.
     """
@@ -105,7 +105,7 @@ def load_u16(samples: Array, missing: Array, first: int, blocks: Array, valid: A
 
 @kernel
 def load_f32(samples: Array, first: int, blocks: Array, valid: Array) -> None:
-    """Take samples float32 (n, pixels) from pixel ``first`` on into blocks (groups, n, 32), sorted; NaN, inf are missing."""
+    """Take samples float32 (n, pixels) from ``first`` on into blocks (groups, n, 32), sorted; NaN, inf are missing."""
     groups, n = blocks.shape[0], blocks.shape[1]
     pixels = samples.shape[1]
     for g in range(groups):

@@ -42,7 +42,7 @@ def stack(
 
     Returns
     -------
-    Dataset (band, y, x): ``image``, ``noise`` in the units of the frames, ``count``, ``coverage``, ``weight``, ``flags``
+    Dataset (band, y, x): ``image`` and ``noise`` (units of the frames), ``count``, ``coverage``, ``weight``, ``flags``
 
     Raises
     ------

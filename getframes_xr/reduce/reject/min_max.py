@@ -24,8 +24,8 @@ def trim_lanes(low: Array, high: Array, share_low: float, share_high: float, dro
     for g in range(low.shape[0]):
         for lane in range(low.shape[1]):
             n = high[g, lane] - low[g, lane]
-            below = drop_low + np.int32(np.floor(share_low * n))
-            above = drop_high + np.int32(np.floor(share_high * n))
+            below = np.int32(drop_low + np.int64(np.floor(share_low * n)))
+            above = np.int32(drop_high + np.int64(np.floor(share_high * n)))
             if below + above < n:
                 low[g, lane] += below
                 high[g, lane] -= above
@@ -65,7 +65,7 @@ def inflate_trimmed(
 
 def trimmed_means(lanes: Lanes, share: tuple[float, float], drop: tuple[int, int]) -> None:
     """Trim the lanes and take the means with Tukey and McLaughlin's variance."""
-    trim_lanes(lanes.low, lanes.high, share[0], share[1], np.int32(drop[0]), np.int32(drop[1]))
+    trim_lanes(lanes.low, lanes.high, share[0], share[1], drop[0], drop[1])
     lanes.about_medians()
     lanes.take_means()
     inflate_trimmed(

@@ -3,8 +3,8 @@
     keep |v - median| <= kappa * std,   std = sqrt(mean((v - mean)^2)) of what is still kept,   at most maxiters times
 
 The samples kept are those of ``astropy.stats.sigma_clip(cenfunc="median", stdfunc="std")``. On sorted samples a round
-moves two pointers inward and subtracts what it passes from the running sums. One enormous outlier among N samples can be
-rejected only if N / sqrt(N - 1) > kappa: N >= 9 at 3 sigma; take ``NoiseModel`` below that. Clipping takes the tails
+moves two pointers inward and subtracts what it passes from the running sums. One enormous outlier among N samples can
+be rejected only if N / sqrt(N - 1) > kappa: N >= 9 at 3 sigma; take ``NoiseModel`` below that. Clipping takes the tails
 of good samples too; the noise is corrected for that by 1 / (1 - 2 k phi(k) / (2 Phi(k) - 1)), 1.027 in variance at 3.
 """
 
@@ -76,7 +76,7 @@ def clip_lanes(
 
 
 def truncation(kappa_low: float, kappa_high: float) -> float:
-    """Variance of a Gaussian over its variance within -kappa_low..kappa_high sigma; rounded so that libm cannot show."""
+    """Variance of a Gaussian over that within -kappa_low..kappa_high sigma; rounded so that libm cannot show."""
 
     def density(z: float) -> float:
         return math.exp(-0.5 * z * z) / math.sqrt(2.0 * math.pi)
@@ -99,17 +99,8 @@ class SigmaClip(WholeTimeRule):
     def choose(self, lanes: Lanes) -> None:
         below = self.kappa if self.kappa_low is None else self.kappa_low
         lanes.about_medians()
-        clip_lanes(
-            lanes.blocks,
-            lanes.low,
-            lanes.high,
-            lanes.centre,
-            lanes.total,
-            lanes.square,
-            below,
-            self.kappa,
-            self.maxiters,
-        )
+        moments = (lanes.centre, lanes.total, lanes.square)
+        clip_lanes(lanes.blocks, lanes.low, lanes.high, *moments, below, self.kappa, self.maxiters)
         lanes.take_means(truncation(below, self.kappa))
 
     @classmethod

@@ -27,7 +27,7 @@ MOST_PULLS = 20
 @kernel
 def huber_deviation(block: Array, first: int, last: int, lane: int, middle: float, start: float) -> float:
     """Winsorised standard deviation of the ranks first <= r < last of one sorted lane about its median."""
-    deviation = start
+    deviation: float = start
     n = np.float64(last - first)
     for _ in range(MOST_PULLS):
         low = middle - PULL * deviation
