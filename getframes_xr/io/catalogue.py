@@ -6,10 +6,13 @@ the table is by (time, path) and does not depend on how the system lists folders
 
 from __future__ import annotations
 
+import bz2
 import glob as globbing
+import gzip
 import hashlib
 import math
 import os
+import zlib
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -153,10 +156,11 @@ def examine(path: str, file: str, hdu: Hdu = None, trusted: bool = False) -> lis
 
 
 def _begins_as_fits(path: str) -> bool:
+    opener = gzip.open if path.endswith(".gz") else bz2.open if path.endswith(".bz2") else open
     try:
-        with open(path, "rb") as file:
-            return file.read(10)[:6] == b"SIMPLE"
-    except OSError:
+        with opener(path, "rb") as file:
+            return bytes(file.read(6)) == b"SIMPLE"
+    except (OSError, EOFError, zlib.error):
         return False
 
 

@@ -179,6 +179,9 @@ def columns_of(entries: Sequence[Entry]) -> tuple[dict[str, Any], dict[str, Any]
         texts = sorted({str(getattr(fact, name)) for fact in facts if getattr(fact, name)})
         if texts:
             attrs[name] = ", ".join(texts)
+    scales = {round(fact.plate_scale_arcsec_per_px, 4) for fact in facts}
+    if len(scales) == 1 and not math.isnan(scale := scales.pop()):
+        attrs["plate_scale_arcsec_per_px"] = scale
     if notes:
         attrs["notes"] = "; ".join(f"{note} ({count} frames)" for note, count in sorted(notes.items()))
     return columns, attrs

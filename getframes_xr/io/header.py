@@ -73,6 +73,7 @@ class FrameFacts:
     camera: str | None
     telescope: str | None
     gain_setting: str | None
+    plate_scale_arcsec_per_px: float
     notes: tuple[str, ...]
 
 
@@ -104,6 +105,7 @@ def facts_of(cards: Cards, rows: int | None = None) -> FrameFacts:
         camera=_name(cards, "INSTRUME", "CAMERA", "DETECTOR"),
         telescope=_name(cards, "TELESCOP"),
         gain_setting=cards.text("GAIN"),
+        plate_scale_arcsec_per_px=_plate_scale(cards),
         notes=tuple(notes),
     )
 
@@ -296,6 +298,14 @@ def _airmass(cards: Cards) -> float:
             angle = altitude + 244 / (165 + 47 * altitude**1.1)  # Pickering 2002
             return 1 / math.sin(math.radians(angle))
     return math.nan
+
+
+def _plate_scale(cards: Cards) -> float:
+    """From a card, else 206.265 x pixel / focal length; a FOCALLEN of 0 means unknown."""
+    stated = _first_number(cards, "IM_SCALE", "PIXSCALE", "SECPIX", "SCALE")
+    if not math.isnan(stated):
+        return stated
+    return 206.264806 * _first_number(cards, "XPIXSZ", "PIXSIZE1") / _first_number(cards, "FOCALLEN")
 
 
 def _cfa(cards: Cards, rows: int | None, notes: list[str]) -> str | None:
