@@ -3,7 +3,8 @@
     edges:   g(y, x) = A exp(-d / L),                          d = distance to the nearest edge, 0 at the border
     corner:  g(y, x) = A exp(-(y - y0)^2 / L^2) exp(-(x - x0)^2 / L^2)
 
-A is chosen so that the mean over the sensor is ``mean_e_per_s`` (a sum over rows and columns, never over pixels). Adds to the expectation per second of exposure; it depends neither on temperature nor on the dark non-uniformity.
+A is chosen so that the mean over the sensor is ``mean_e_per_s`` (a sum over rows and columns, never over pixels).
+Adds to the expectation per second of exposure; it depends neither on temperature nor on the dark non-uniformity.
 """
 
 from __future__ import annotations
