@@ -77,7 +77,8 @@ class Block:
     """One task: ``block(location, *held)`` gives the planes of that part, or what ``finish`` makes of them.
 
     ``location`` is a tuple of slices into the selection's vectors (``(time, y, x)``, without time for a product that
-    has none), or a ``Window`` of the producer.
+    has none), or a ``Window`` of the producer. A ``finish`` with ``streams = True`` is called with the producer instead
+    of a patch: it asks piece by piece, so that a task can be larger than what it holds at a time.
     """
 
     selection: Selection
@@ -90,6 +91,9 @@ class Block:
         chosen, producer = self.selection, self.selection.producer
         try:
             with held_values(values):
+                if getattr(self.finish, "streams", False):
+                    asked = location if isinstance(location, Window) else self.window_at(location)
+                    return self.finish(producer, asked)  # type: ignore[misc, arg-type]
                 if isinstance(location, Window):
                     patch = producer.produce(location, self.planes)
                 else:

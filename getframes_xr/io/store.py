@@ -1,0 +1,450 @@
+"""Save frames to a Zarr v3 store, shard by shard, so that a killed run goes on where it was.
+
+One task makes one shard of every plane and nothing else: it asks the producer for the shard piece by piece, encodes,
+renames the files into place and then leaves its mark in the journal. A store is created whole (metadata, coordinates,
+consolidated) in a folder beside its place and renamed. A second run lists the journal before it plans, refuses another
+recipe by naming what differs, and refuses a store that is in use by naming who uses it.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import threading
+import time
+import uuid
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import xarray as xr
+import zarr
+from zarr.codecs import BloscCodec
+
+from getframes_xr.core.digest import digest
+from getframes_xr.core.errors import DataError, OptionError, StoreError
+from getframes_xr.core.vocabulary import X, Y
+from getframes_xr.core.window import Grid, Span, Window
+from getframes_xr.engine.coordinates import coordinates_of
+from getframes_xr.engine.lazy import as_producer, run
+from getframes_xr.engine.producer import Producer
+from getframes_xr.engine.stage import HistoryStage
+from getframes_xr.io.journal import PARTIAL, Index, Journal, Mark, sweep
+from getframes_xr.io.recipe import describe, differences
+from getframes_xr.io.shards import BLOSC, Codec, Layout, ShardWriter, digest_on_disk, shard_shape
+from getframes_xr.io.zarr import ROOT, StoreRoot, ZarrFrames, is_store, read_root, with_band
+
+_POLL_S = 0.5
+_MOST_NAMED = 6
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a run is: finished shards, frames and bytes (before compression), seconds since it began."""
+
+    shards: int
+    shards_total: int
+    frames: float
+    frames_total: int
+    bytes_done: int
+    bytes_total: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Saved:
+    """What ``save_frames`` did: the store, its shards, those made by this run, and bytes on disk they take."""
+
+    path: Path
+    shards: int
+    made: int
+    bytes_written: int
+
+
+@dataclass(frozen=True)
+class WriteShards:
+    """The only task that writes: one shard of every plane, piece by piece, then the mark."""
+
+    store: str
+    layouts: Mapping[str, Layout]
+    tile: tuple[int, int, int]
+    streams: ClassVar[bool] = True  # the engine hands over the producer, not a patch
+
+    def token(self) -> str:
+        return digest("WriteShards", self.store, dict(self.layouts), list(self.tile))
+
+    def __call__(self, producer: Producer, window: Window) -> int:
+        grid, store = producer.grid, Path(self.store)
+        first = next(iter(self.layouts))
+        index = self._index(grid, window)
+        try:
+            with ExitStack() as stack:
+                writers = {
+                    name: stack.enter_context(ShardWriter(layout, store / name, with_band(index, layout, grid.timed)))
+                    for name, layout in self.layouts.items()
+                }
+                for piece in self._pieces(window):
+                    patch = producer.produce(piece, self.layouts)
+                    start = self._start(grid, piece)
+                    for name in list(patch):
+                        writers[name].put(start, patch.planes.pop(name))
+                results = {name: writer.finish() for name, writer in writers.items()}
+            mark = Mark({n: d for n, (d, _) in results.items()}, {n: size for n, (_, size) in results.items()})
+            Journal(store / first).add(index, mark)
+        except OSError as error:
+            raise _refused(store, error) from error
+        return sum(size for _, size in results.values())
+
+    def _index(self, grid: Grid, window: Window) -> Index:
+        layout = next(iter(self.layouts.values()))
+        rows, columns = layout.shard[-2:]
+        place = ((window.y.start - grid.y.start) // rows, (window.x.start - grid.x.start) // columns)
+        return (window.frames.start // layout.shard[0], *place) if grid.timed else place
+
+    def _pieces(self, window: Window) -> Iterator[Window]:
+        frames, rows, columns = self.tile
+        for time_span in window.frames.pieces(frames):
+            for y in window.y.pieces(rows):
+                for x in window.x.pieces(columns):
+                    yield Window(time_span, y, x)
+
+    @staticmethod
+    def _start(grid: Grid, piece: Window) -> Index:
+        place = (piece.y.start - grid.y.start, piece.x.start - grid.x.start)
+        band = (0,) if grid.bands else ()
+        return (piece.frames.start, *band, *place) if grid.timed else (*band, *place)
+
+
+def save_frames(
+    ds: xr.Dataset | xr.DataArray,
+    path: str | Path,
+    *,
+    codec: Codec = "fast",
+    progress: Callable[[Progress], None] | None = None,
+    overwrite: bool = False,
+) -> Saved:
+    """Write frames (or an image) to a Zarr v3 store; run again after a crash, it goes on where it was.
+
+    Parameters
+    ----------
+    ds : Dataset of planes, lazy or not; every plane it holds is written, and its coordinates and tables
+    path : folder of the store, ``*.zarr``
+    codec : ``"fast"`` (lz4, bitshuffle) for scratch and training sets, ``"archive"`` (zstd, shuffle) for keeping
+    progress : called about twice a second, and at the end, with a ``Progress``
+    overwrite : replace a store of another recipe instead of refusing it (never one that is in use)
+
+    Returns
+    -------
+    Saved
+
+    Raises
+    ------
+    StoreError : the store is in use, holds another recipe, or the disk refuses (full, not writable)
+    DataError : the Dataset holds no frames
+    PlanError : the work does not fit the memory budget
+    """
+    if codec not in BLOSC:
+        raise OptionError("codec", codec, " or ".join(repr(name) for name in BLOSC))
+    if isinstance(ds, xr.DataArray):
+        ds = ds.to_dataset(name=ds.name or ("adu" if ds.dtype.kind in "iu" else "image"))
+    planes = [str(name) for name, data in ds.data_vars.items() if Y in data.dims and X in data.dims]
+    if not planes:
+        raise DataError("there is nothing to save: no variable has the dims y and x")
+    producer = as_producer(ds, planes)
+    if 0 in producer.grid.shape(producer.grid.window):
+        raise DataError(f"there is nothing to save: the shape is {producer.grid.shape(producer.grid.window)}")
+    store = Path(path).absolute()
+    _check_input(producer, store, overwrite)
+    root = _root_of(producer, planes, codec)
+    if overwrite:
+        _make_room(store, root)
+    if not is_store(store):
+        _create(store, root, producer.grid, ds.drop_vars(planes))
+    journal = read_root(store).journal(store)
+    with journal.locked(store):
+        _same_recipe(store, read_root(store), root)
+        try:
+            sweep(store, root.layouts)
+            todo = _open_shards(store, root, journal)
+            made = _write(store, root, producer, todo, progress)
+            if not journal.finished:
+                journal.finish()
+        except OSError as error:
+            raise _refused(store, error) from error
+    return Saved(store, int(np.prod(root.shards)), len(todo), made)
+
+
+def verify(path: str | Path) -> list[str]:
+    """Read a store anew and compare every finished shard with the digest in its mark.
+
+    Returns
+    -------
+    One line per bad shard (missing, damaged, or other values than were written), none for a sound store
+
+    Raises
+    ------
+    StoreError : there is no such store
+    """
+    store = Path(path).absolute()
+    root = read_root(store)
+    journal = root.journal(store)
+    timed = bool(root.columns)
+    bad: list[str] = []
+    for index in sorted(journal.indices()):
+        try:
+            mark = journal.mark(index)
+        except StoreError as error:
+            bad.append(str(error))
+            continue
+        for name, layout in root.layouts.items():
+            place = with_band(index, layout, timed)
+            where = layout.path(Path(name), place)
+            try:
+                if digest_on_disk(layout, store / name, place) != mark.digests.get(name):
+                    bad.append(f"{where}: other values than were written")
+            except StoreError as error:
+                bad.append(f"{where}: {error}")
+    return bad
+
+
+def _check_input(producer: Producer, store: Path, overwrite: bool) -> None:
+    if not store.parent.is_dir():
+        try:
+            store.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise _refused(store, error) from error
+    inputs = {item.path for item in producer.walk() if isinstance(item, ZarrFrames)}
+    if any(Path(item).resolve() == store.resolve() for item in inputs):
+        raise StoreError(f"{store} is an input of these frames; save them to another path")
+    if store.exists() and not is_store(store) and (not store.is_dir() or any(store.iterdir())):
+        raise StoreError(f"{store} exists and is no store of frames; choose another path or remove it")
+
+
+def _root_of(producer: Producer, planes: list[str], codec: Codec) -> StoreRoot:
+    grid = producer.grid
+    shard = shard_shape(grid, _period(producer))
+    layouts = {name: Layout.of(grid, producer.planes[name].dtype, shard, codec) for name in planes}
+    units = {name: producer.planes[name].units for name in planes}
+    words = {**describe(producer), "planes": " ".join(planes), "codec": codec}
+    token = digest(producer, planes, codec, dict(layouts))
+    attrs = {name: _plain(value) for name, value in grid.attrs.items()}
+    return StoreRoot(token, words, layouts, units, tuple(grid.columns or ()), attrs)
+
+
+def _period(producer: Producer) -> int:
+    """Anchor period of the HISTORY stages in a chain."""
+    periods = [1]
+    for item in producer.walk():
+        stages = getattr(item, "stages", ())
+        periods += [stage.period for stage in stages if isinstance(stage, HistoryStage)]
+    return max(periods)
+
+
+def _same_recipe(store: Path, there: StoreRoot, here: StoreRoot) -> None:
+    if there.recipe == here.recipe:
+        return
+    changed = differences(there.words, here.words) or ["the recipe's token"]
+    more = f"; and {len(changed) - _MOST_NAMED} more" if len(changed) > _MOST_NAMED else ""
+    raise StoreError(
+        f"{store} holds another recipe: {'; '.join(changed[:_MOST_NAMED])}{more}. "
+        "Save to another path, or pass overwrite=True to replace it"
+    )
+
+
+def _make_room(store: Path, root: StoreRoot) -> None:
+    """Remove a store of another recipe, unless it is in use."""
+    if not is_store(store):
+        return
+    there = read_root(store)
+    if there.recipe == root.recipe:
+        return
+    with there.journal(store).locked(store):
+        old = store.with_name(f".{store.name}.{uuid.uuid4().hex}.old")
+        try:
+            os.rename(store, old)
+        except OSError as error:
+            raise _refused(store, error) from error
+    shutil.rmtree(old, ignore_errors=True)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the writer's warnings: consolidated metadata is not yet in the Zarr v3 specification."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Consolidated metadata")
+        warnings.simplefilter("ignore", ResourceWarning)
+        yield
+
+
+def _create(store: Path, root: StoreRoot, grid: Grid, rest: xr.Dataset) -> None:
+    """Make the store whole beside its place, then rename it."""
+    new = store.with_name(f".{store.name}.{uuid.uuid4().hex}{PARTIAL}")
+    try:
+        with _quiet():
+            _coordinates(grid, rest).to_zarr(new, zarr_format=3, consolidated=False)
+            group = zarr.open_group(new, mode="r+")
+            for name, layout in root.layouts.items():
+                known = BLOSC[layout.codec]
+                blosc = BloscCodec(**known, typesize=np.dtype(layout.dtype).itemsize)
+                group.create_array(
+                    name, shape=layout.shape, chunks=layout.chunk, shards=layout.shard, dtype=layout.dtype,
+                    compressors=blosc, fill_value=layout.fill, dimension_names=grid.dims,
+                    attributes={"units": root.units[name]} if root.units[name] else {},
+                    config={"write_empty_chunks": True},
+                )  # fmt: skip
+            group.attrs.update({ROOT: root.to_json()})
+            zarr.consolidate_metadata(str(new))
+        root.journal(new).create()
+        try:
+            os.rename(new, store)
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST) or not is_store(store):
+                raise
+    except OSError as error:
+        raise _refused(store, error) from error
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
+
+
+def _coordinates(grid: Grid, rest: xr.Dataset) -> xr.Dataset:
+    """Everything that is written up front: coordinates, further variables, attributes."""
+    known = coordinates_of(grid)
+    sizes = dict(zip(grid.dims, grid.shape(grid.window), strict=True))
+    fits = all(rest.sizes.get(dim, n) == n for dim, n in sizes.items())
+    plain = xr.Dataset(coords=known)
+    if fits:
+        further = {n: c.variable for n, c in rest.coords.items() if n not in known and set(c.dims) <= set(rest.dims)}
+        plain = plain.assign_coords(further)
+        plain = plain.assign({str(name): rest[name].variable for name in rest.data_vars})
+    plain.attrs = {str(name): _plain(value) for name, value in {**rest.attrs, **grid.attrs}.items()}
+    plain = plain.load()
+    for name in plain.variables:
+        plain[name].encoding.clear()
+        if plain[name].dtype.kind in "OUT":
+            plain[name] = _texts(plain[name])
+        if plain[name].dtype.kind == "M":
+            plain[name].encoding.update(units="nanoseconds since 1970-01-01", dtype="int64", calendar="standard")
+    return plain
+
+
+def _texts(values: xr.DataArray) -> xr.DataArray:
+    texts = np.empty(values.shape, object)
+    for place, value in np.ndenumerate(values.values):
+        texts[place] = "" if value is None else str(value)
+    return values.copy(data=texts.astype(np.dtypes.StringDType()))
+
+
+def _plain(value: Any) -> Any:
+    """An attribute as JSON can hold it."""
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, np.ndarray):
+        value = value.tolist()
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value if value is None or isinstance(value, str | int | float | bool) else str(value)
+
+
+def _open_shards(store: Path, root: StoreRoot, journal: Journal) -> list[Index]:
+    """The shards still to be made; a mark whose files are gone or cut (power loss) is taken back."""
+    every = list(np.ndindex(*root.shards))
+    if journal.finished:
+        done = journal.indices()
+        if len(done) == len(every):
+            return []
+    done = set()
+    timed = bool(root.columns)
+    for index in journal.indices():
+        try:
+            sizes = journal.mark(index).sizes
+        except StoreError:
+            sizes = {}
+        places = {n: layout.path(store / n, with_band(index, layout, timed)) for n, layout in root.layouts.items()}
+        if all(places[n].exists() and places[n].stat().st_size == sizes.get(n) for n in places):
+            done.add(index)
+        else:
+            journal.forget(index)
+    return [index for index in every if index not in done]
+
+
+def _window(root: StoreRoot, grid: Grid, index: Index) -> Window:
+    """The window of a shard, clipped to the grid."""
+    shard = root.layouts[root.first].shard
+    frames = Span(index[0] * shard[0], (index[0] + 1) * shard[0]) if grid.timed else Span(0, 1)
+    rows, columns = shard[-2:]
+    j, i = index[-2:]
+    y = Span(grid.y.start + j * rows, grid.y.start + (j + 1) * rows)
+    x = Span(grid.x.start + i * columns, grid.x.start + (i + 1) * columns)
+    return Window(frames, y, x).clip(grid.window)
+
+
+def _write(
+    store: Path,
+    root: StoreRoot,
+    producer: Producer,
+    todo: list[Index],
+    progress: Callable[[Progress], None] | None,
+) -> int:
+    if not todo:
+        return 0
+    grid = producer.grid
+    windows = [_window(root, grid, index) for index in todo]
+    tile = _tile(producer, windows[0])
+    sink: Any = WriteShards(str(store), root.layouts, tile)
+    with _reporting(store, root, producer, progress):
+        return sum(run(producer, windows, tuple(root.layouts), sink))
+
+
+def _tile(producer: Producer, shard: Window) -> tuple[int, int, int]:
+    """(frames, rows, columns) that a task asks for at a time: whole frames, grouped up to 4 Mpx."""
+    frames, rows, columns = shard.shape
+    return max(1, min(frames, 4 * 2**20 // max(1, rows * columns))), rows, columns
+
+
+@contextmanager
+def _reporting(
+    store: Path, root: StoreRoot, producer: Producer, progress: Callable[[Progress], None] | None
+) -> Iterator[None]:
+    """Call ``progress`` from a thread that looks at the journal: the same here and with workers elsewhere."""
+    if progress is None:
+        yield
+        return
+    call = progress
+    journal, grid, begin, end = root.journal(store), producer.grid, time.monotonic(), threading.Event()
+    total = int(np.prod(root.shards))
+    size = producer.bytes_of(grid.window, tuple(root.layouts))
+
+    def report() -> None:
+        done = len(journal.indices())
+        share = done / total
+        seconds = time.monotonic() - begin
+        call(Progress(done, total, share * grid.n_frames, grid.n_frames, int(share * size), size, seconds))
+
+    def watch() -> None:
+        while not end.wait(_POLL_S):
+            report()
+
+    thread = threading.Thread(target=watch, name="progress", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        end.set()
+        thread.join()
+        report()
+
+
+def _refused(store: Path, error: OSError) -> StoreError:
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    advice = "free some space and run again: finished shards stay" if full else "choose a path that can be written"
+    return StoreError(f"cannot write to {store}: {error.strerror or error}; {advice}")
+
+
+__all__ = ["Progress", "Saved", "WriteShards", "save_frames", "verify"]
