@@ -35,7 +35,7 @@ def huber_deviation(block: Array, first: int, last: int, lane: int, middle: floa
         total = 0.0
         square = 0.0
         for r in range(first, last):
-            v = np.float64(block[r, lane])
+            v: float = np.float64(block[r, lane])
             v = low if v < low else (high if v > high else v)
             d = v - middle
             total += d
