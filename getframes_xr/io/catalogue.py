@@ -185,8 +185,8 @@ def _product(file: str, creator: str, kind: str) -> tuple[str, str] | None:
         return "flagged", "the device itself marked it as failed (its name begins with failed_)"
     if name.startswith(("stacked-", "stacked_")):
         return "product", "a stack made by the device, not a raw frame"
-    if creator.startswith("getframes-xr") and kind == "product":
-        return "product", "a product of getframes-xr, not a raw frame"
+    if kind == "product":
+        return "product", f"a stack{' made by ' + creator if creator else ''}, not a raw frame"
     if kind == "master":
         return "product", "a master, not a raw frame; hand it over by itself"
     return None

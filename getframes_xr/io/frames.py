@@ -156,6 +156,7 @@ def columns_of(entries: Sequence[Entry]) -> tuple[dict[str, Any], dict[str, Any]
     levels, notes, together = levels_by_frame(entries)
     numbers: dict[str, Callable[[int], float]] = {
         "gain_e_per_adu": lambda i: facts[i].gain_e_per_adu,
+        "read_noise_e": lambda i: facts[i].read_noise_e,
         "bias_adu": lambda i: _first(facts[i].bias_adu, levels[i].bias_adu(facts[i].offset_counts)),
         "saturation_adu": lambda i: _first(facts[i].saturation_adu, levels[i].saturation_adu),
         "temperature_c": lambda i: facts[i].temperature_c,

@@ -61,6 +61,7 @@ class FrameFacts:
     exposure_s: float
     kind: str | None
     gain_e_per_adu: float
+    read_noise_e: float
     bias_adu: float
     offset_counts: float
     saturation_adu: float
@@ -93,6 +94,7 @@ def facts_of(cards: Cards, rows: int | None = None) -> FrameFacts:
         exposure_s=exposure_s,
         kind=kind_in_header(cards),
         gain_e_per_adu=_gain(cards, notes),
+        read_noise_e=_first_number(cards, "RDNOISE", "READNOIS", "RON"),
         bias_adu=bias_adu,
         offset_counts=offset_counts,
         saturation_adu=_first_number(cards, "SATURATE", "SATLEVEL", "SATURATI"),
@@ -339,6 +341,8 @@ def kind_in_header(cards: Cards) -> str | None:
     """Kind of frame by IMAGETYP and its relatives, None where the header does not say."""
     for key in ("IMAGETYP", "FRAME", "FRAMETYP", "OBSTYPE", "OBS-TYPE", "DATA-TYP"):
         text = cards.text(key)
+        if text is not None and text.lower() in {"stack", "stacked", "integration"}:
+            return "product"
         found = None if text is None else kind_of_text(text)
         if found is not None:
             return found

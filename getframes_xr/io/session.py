@@ -8,6 +8,7 @@ Seestar, plain folders.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
@@ -117,10 +118,8 @@ def _with_shots(entry: Entry, shots: dict[str, dict[str, Any]]) -> Entry:
         return entry
     facts = entry.facts
     if math.isnan(facts.exposure_s):
-        try:
+        with contextlib.suppress(ValueError):
             facts = replace(facts, exposure_s=float(str(info.get("exp", "")).rstrip("s")))
-        except ValueError:
-            pass
     if facts.object is None and isinstance(info.get("target"), str):
         facts = replace(facts, object=str(info["target"]) or None)
     return entry if facts is entry.facts else replace(entry, facts=facts)
