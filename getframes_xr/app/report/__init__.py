@@ -1,1 +1,41 @@
-"""The self-contained HTML report of a run folder."""
+"""The report of a run: one HTML file that a person opens, prints and sends on.
+
+``write_report`` reads ``manifest.json`` of a run folder and its products and writes ``report.html`` beside them:
+pictures and charts lie inside it, nothing is loaded from elsewhere. It is made in a child process, so matplotlib's
+memory is never added to that of the run. Whatever the manifest lacks is left out of the page.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+from getframes_xr.core.errors import DataError, StoreError
+
+
+def write_report(run_folder: str | Path) -> Path:
+    """Write ``report.html`` of a run folder.
+
+    Parameters
+    ----------
+    run_folder : folder that holds ``manifest.json``
+
+    Returns
+    -------
+    Path : of the report
+
+    Raises
+    ------
+    DataError : the folder holds no manifest
+    StoreError : the report cannot be made or written
+    """
+    folder = Path(run_folder)
+    if not (folder / "manifest.json").is_file():
+        raise DataError(f"{folder} is no run folder: it holds no manifest.json; run getframes-xr reduce first")
+    command = [sys.executable, "-m", "getframes_xr.app.report", str(folder)]
+    child = subprocess.run(command, capture_output=True, text=True)
+    if child.returncode:
+        lines = child.stderr.strip().splitlines() or [f"the process ended with {child.returncode}"]
+        raise StoreError(f"no report for {folder}: {lines[-1]}")
+    return folder / "report.html"
