@@ -47,7 +47,7 @@ def open_frames(source: PathLike | Sequence[PathLike], *, hdu: Hdu = None, parti
     if isinstance(source, str | os.PathLike) and is_store(source):
         from getframes_xr.io.zarr import open_store
 
-        stored: xr.Dataset = open_store(source, partial=partial)
+        stored: xr.Dataset = open_store(os.fspath(source), partial=partial)
         return stored
     producer, folder = producer_from(source, hdu)
     dataset = lazy(producer)

@@ -23,9 +23,10 @@ from astropy.io import fits
 from getframes_xr.core.digest import code_version
 from getframes_xr.core.errors import DataError
 from getframes_xr.core.patch import Patch
-from getframes_xr.core.vocabulary import BAND, PLANES, TIME, X, Y
+from getframes_xr.core.vocabulary import BAND, PLANES, X, Y
 from getframes_xr.core.window import Grid, Span, Window
-from getframes_xr.engine.lazy import as_producer, chunks_of, run
+from getframes_xr.engine.graph import chunks_of
+from getframes_xr.engine.lazy import as_producer, run
 from getframes_xr.engine.producer import Producer
 from getframes_xr.io.fits import read_header, scan_all
 from getframes_xr.io.fits_pixels import read_image
@@ -62,11 +63,11 @@ def save_image(image: xr.Dataset | xr.DataArray, path: PathLike) -> Path:
     names = [name for name in names if name in producer.planes] or list(producer.planes)
     if grid.timed and grid.n_frames != 1:
         raise DataError(
-            f"an image has no time axis, here are {grid.n_frames} frames; use save_fits_frames, or stack them"
+            f"an image has no time axis, here are {grid.n_frames} frames; stack them, or use save_fits_frames"
         )
     attrs = dict(image.attrs)
     shape = grid.shape(grid.window)[1:] if grid.timed else grid.shape(grid.window)
-    units = []
+    units: list[Unit] = []
     for name in names:
         dtype = np.dtype(np.float32) if producer.planes[name].dtype.kind == "f" else producer.planes[name].dtype
         first = not units
