@@ -86,6 +86,9 @@ _UNITS = (
 )  # fmt: skip
 
 
+_NEUTRAL: tuple[object, ...] = (None, 0, (), (1, 1))  # defaults that do nothing are not printed
+
+
 def _built(stages: Any) -> Any:
     if isinstance(stages, str | dict) or not hasattr(stages, "__iter__"):
         return stages
@@ -313,9 +316,9 @@ def _kind(stage: Stage) -> str:
 
 def _described(stage: Stage) -> str:
     words = []
-    for name in type(stage).model_fields:
+    for name, field in type(stage).model_fields.items():
         value = getattr(stage, name)
-        if name == "kind" or value is None or value == ():
+        if name == "kind" or (value == field.default and value in _NEUTRAL):
             continue
         suffix, unit = next(((s, u) for s, u in _UNITS if name.endswith(s)), ("", ""))
         label = (name.removesuffix(suffix) if unit and name != suffix else name).replace("_", " ").strip()
