@@ -18,13 +18,24 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import xarray as xr
 
 from getframes_xr.core.errors import DataError
-from getframes_xr.core.kernel import kernel
+from getframes_xr.engine.tables import loaded
+from getframes_xr.measure.matching import (
+    CELL_PX,
+    extend,
+    gather,
+    index_stars,
+    pair_up,
+    settle,
+    share_seen,
+)
+from getframes_xr.measure.pattern import consensus, mutual_pairs, triangles, vote, vote_any_scale
+from getframes_xr.measure.stars import elongation_of
 
 Array = np.ndarray[Any, Any]
 
-_CELL_PX = 12.0
 _CATALOGUE_MOST = 20000
 _VERIFY_STARS = 60
 _VERIFY_SHARE = 0.30
@@ -74,375 +85,6 @@ class Solution:
     n_static: int
 
 
-# --- pattern -----------------------------------------------------------------------------------------------------
-
-
-@kernel
-def triangles(y: Array, x: Array) -> tuple[Array, Array, Array]:
-    """All triangles with three clearly different sides, sorted by the longest.
-
-    Returns sides float64 (triangle, 3), a >= b >= c [px], vertices int16 (triangle, 3) in the order opposite a, b, c,
-    and the handedness of that order.
-    """
-    n = len(y)
-    most = n * (n - 1) * (n - 2) // 6
-    sides = np.empty((most, 3))
-    corner = np.empty((most, 3), np.int16)
-    hand = np.empty(most, np.int8)
-    m = 0
-    for i in range(n):
-        for j in range(i + 1, n):
-            ij = np.sqrt((y[i] - y[j]) ** 2 + (x[i] - x[j]) ** 2)
-            for k in range(j + 1, n):
-                ik = np.sqrt((y[i] - y[k]) ** 2 + (x[i] - x[k]) ** 2)
-                jk = np.sqrt((y[j] - y[k]) ** 2 + (x[j] - x[k]) ** 2)
-                a, b, c, p, q, r = jk, ik, ij, i, j, k  # p lies opposite a, and so on
-                if b > a:
-                    a, b, p, q = b, a, q, p
-                if c > b:
-                    b, c, q, r = c, b, r, q
-                    if b > a:
-                        a, b, p, q = b, a, q, p
-                if c < 12.0 or a - b < 3.0 or b - c < 3.0:
-                    continue
-                cross = (y[q] - y[p]) * (x[r] - x[p]) - (x[q] - x[p]) * (y[r] - y[p])
-                sides[m, 0], sides[m, 1], sides[m, 2] = a, b, c
-                corner[m, 0], corner[m, 1], corner[m, 2] = p, q, r
-                hand[m] = 1 if cross > 0.0 else -1
-                m += 1
-    order = np.argsort(sides[:m, 0], kind="mergesort")
-    return sides[:m][order], corner[:m][order], hand[:m][order]
-
-
-@kernel
-def vote(
-    sides: Array, corner: Array, hand: Array, sides_2: Array, corner_2: Array, hand_2: Array,
-    n: int, n_2: int, fixed_px: float, relative: float,
-) -> Array:  # fmt: skip
-    """Votes int32 (n, n_2) for pairs of stars from triangles whose sides agree within fixed_px + relative * a."""
-    votes = np.zeros((n, n_2), np.int32)
-    longest = sides[:, 0]
-    for t in range(len(sides_2)):
-        a, b, c = sides_2[t, 0], sides_2[t, 1], sides_2[t, 2]
-        tolerance = fixed_px + relative * a
-        k = np.searchsorted(longest, a - tolerance)
-        while k < len(longest) and longest[k] <= a + tolerance:
-            if hand[k] == hand_2[t] and abs(sides[k, 1] - b) <= tolerance and abs(sides[k, 2] - c) <= tolerance:
-                for v in range(3):
-                    votes[corner[k, v], corner_2[t, v]] += 1
-            k += 1
-    return votes
-
-
-@kernel
-def vote_any_scale(
-    sides: Array, corner: Array, hand: Array, sides_2: Array, corner_2: Array, hand_2: Array, n: int, n_2: int
-) -> Array:
-    """Votes from triangles of equal form: b/a and c/a agree within 0.004, sizes within a factor 3."""
-    votes = np.zeros((n, n_2), np.int32)
-    order = np.argsort(sides[:, 1] / sides[:, 0], kind="mergesort")
-    form = (sides[:, 1] / sides[:, 0])[order]
-    for t in range(len(sides_2)):
-        a, b, c = sides_2[t, 0], sides_2[t, 1], sides_2[t, 2]
-        k = np.searchsorted(form, b / a - 0.004)
-        while k < len(form) and form[k] <= b / a + 0.004:
-            s = order[k]
-            size = sides[s, 0] / a
-            if hand[s] == hand_2[t] and abs(sides[s, 2] / sides[s, 0] - c / a) <= 0.004 and 0.33 < size < 3.0:
-                for v in range(3):
-                    votes[corner[s, v], corner_2[t, v]] += 1
-            k += 1
-    return votes
-
-
-@kernel
-def mutual_pairs(votes: Array) -> tuple[Array, Array]:
-    """Pairs that are each other's best, with >= 3 votes and >= 0.3 of the most; ties go to the lowest index."""
-    n, m = votes.shape
-    top = 0
-    for i in range(n):
-        for j in range(m):
-            top = max(top, votes[i, j])
-    first, second = np.empty(n, np.int64), np.empty(n, np.int64)
-    count = 0
-    for i in range(n):
-        j = np.argmax(votes[i])
-        if votes[i, j] >= 3 and votes[i, j] >= 0.3 * top and np.argmax(votes[:, j]) == i:
-            first[count], second[count] = i, j
-            count += 1
-    return first[:count], second[:count]
-
-
-@kernel
-def consensus(
-    y: Array, x: Array, y_2: Array, x_2: Array, least_scale: float, most_scale: float, apart: float
-) -> tuple[int, float, float, float, float]:
-    """Similarity (a, b, t_y, t_x) from list 2 to list 1 with most pairs inside 1.5 px, and their number."""
-    n = len(y)
-    best = (0, 1.0, 0.0, 0.0, 0.0)
-    for i in range(n):
-        for j in range(i + 1, n):
-            dy, dx = y_2[j] - y_2[i], x_2[j] - x_2[i]
-            length = dy * dy + dx * dx
-            if length < apart * apart:
-                continue
-            ey, ex = y[j] - y[i], x[j] - x[i]
-            a = (ey * dy + ex * dx) / length
-            b = (ey * dx - ex * dy) / length
-            size = a * a + b * b
-            if size < least_scale * least_scale or size > most_scale * most_scale:
-                continue
-            ty = y[i] - a * y_2[i] - b * x_2[i]
-            tx = x[i] + b * y_2[i] - a * x_2[i]
-            inliers = 0
-            for k in range(n):
-                ry = a * y_2[k] + b * x_2[k] + ty - y[k]
-                rx = -b * y_2[k] + a * x_2[k] + tx - x[k]
-                inliers += ry * ry + rx * rx < 2.25
-            if inliers > best[0]:
-                best = (inliers, a, b, ty, tx)
-    return best
-
-
-# --- the mean catalogue ------------------------------------------------------------------------------------------
-
-
-@kernel
-def cell_of(y: float, x: float, low_y: float, low_x: float, cells: int) -> int:
-    i = min(max(int((y - low_y) / _CELL_PX), 0), cells - 1)
-    j = min(max(int((x - low_x) / _CELL_PX), 0), cells - 1)
-    return i * cells + j
-
-
-@kernel
-def index_stars(y: Array, x: Array, n: int, low_y: float, low_x: float, cells: int, head: Array, link: Array) -> None:
-    """Chain the stars of each 12 px cell, so that a search looks at 9 cells."""
-    head[:] = -1
-    for k in range(n - 1, -1, -1):
-        c = cell_of(y[k], x[k], low_y, low_x, cells)
-        link[k] = head[c]
-        head[c] = k
-
-
-@kernel
-def nearest(
-    qy: float, qx: float, reach: float, y: Array, x: Array, low_y: float, low_x: float, cells: int, head: Array, link: Array
-) -> int:  # fmt: skip
-    """Index of the nearest indexed star within ``reach`` (<= 12 px), -1 if none; ties go to the lowest index."""
-    best, found = reach * reach, -1
-    i0 = min(max(int((qy - low_y) / _CELL_PX), 0), cells - 1)
-    j0 = min(max(int((qx - low_x) / _CELL_PX), 0), cells - 1)
-    for i in range(max(0, i0 - 1), min(cells, i0 + 2)):
-        for j in range(max(0, j0 - 1), min(cells, j0 + 2)):
-            k = head[i * cells + j]
-            while k >= 0:
-                d = (y[k] - qy) ** 2 + (x[k] - qx) ** 2
-                if d < best or (d == best and found >= 0 and k < found):
-                    best, found = d, k
-                k = link[k]
-    return found
-
-
-@kernel
-def pair_up(
-    a: float, b: float, ty: float, tx: float, y: Array, x: Array, usable: Array, n: int, reach: float,
-    cat_y: Array, cat_x: Array, low_y: float, low_x: float, cells: int, head: Array, link: Array,
-    pair: Array, distance: Array, taken: Array,
-) -> int:  # fmt: skip
-    """Nearest catalogue star of every usable detection, each catalogue star given to its nearest detection only."""
-    taken[:] = -1
-    count = 0
-    for k in range(n):
-        pair[k] = -1
-        if not usable[k]:
-            continue
-        my, mx = a * y[k] + b * x[k] + ty, -b * y[k] + a * x[k] + tx
-        c = nearest(my, mx, reach, cat_y, cat_x, low_y, low_x, cells, head, link)
-        if c < 0:
-            continue
-        distance[k] = (cat_y[c] - my) ** 2 + (cat_x[c] - mx) ** 2
-        other = taken[c]
-        if other >= 0:
-            if distance[other] <= distance[k]:
-                continue
-            pair[other] = -1
-            count -= 1
-        taken[c] = k
-        pair[k] = c
-        count += 1
-    return count
-
-
-@kernel
-def fit_similarity(
-    y: Array, x: Array, pair: Array, n: int, cat_y: Array, cat_x: Array, weight: Array, residual: Array, limit: float
-) -> tuple[int, float, float, float, float]:
-    """Weighted least squares over the pairs whose residual is below the limit: number, a, b, t_y, t_x."""
-    total, my, mx, cy, cx = 0.0, 0.0, 0.0, 0.0, 0.0
-    used = 0
-    for k in range(n):
-        c = pair[k]
-        if c < 0 or residual[k] > limit:
-            continue
-        w = weight[k]
-        total += w
-        my += w * y[k]
-        mx += w * x[k]
-        cy += w * cat_y[c]
-        cx += w * cat_x[c]
-        used += 1
-    if used < 2:
-        return used, 1.0, 0.0, 0.0, 0.0
-    my, mx, cy, cx = my / total, mx / total, cy / total, cx / total
-    size, dot, cross = 0.0, 0.0, 0.0
-    for k in range(n):
-        c = pair[k]
-        if c < 0 or residual[k] > limit:
-            continue
-        dy, dx = y[k] - my, x[k] - mx
-        ey, ex = cat_y[c] - cy, cat_x[c] - cx
-        w = weight[k]
-        size += w * (dy * dy + dx * dx)
-        dot += w * (ey * dy + ex * dx)
-        cross += w * (ey * dx - ex * dy)
-    if not size > 0.0:
-        return 0, 1.0, 0.0, 0.0, 0.0
-    a, b = dot / size, cross / size
-    return used, a, b, cy - a * my - b * mx, cx + b * my - a * mx
-
-
-@kernel
-def settle(
-    a: float, b: float, ty: float, tx: float, tolerances: Array, repeats: int,
-    y: Array, x: Array, error: Array, usable: Array, n: int,
-    cat_y: Array, cat_x: Array, cat_error2: Array, low_y: float, low_x: float, cells: int, head: Array, link: Array,
-    pair: Array, taken: Array,
-) -> tuple[int, float, float, float, float, float]:  # fmt: skip
-    """Fixed point of pairing and fitting through the tolerances; the last one is repeated until nothing changes.
-
-    Returns the number of stars fitted, a, b, t_y, t_x and the rms residual per star [px]; ``pair`` holds the pairs.
-    """
-    weight = np.zeros(n)
-    residual = np.zeros(n)
-    store = np.empty(n)
-    before = np.full(n, -2, np.int64)
-    used, rms = 0, np.nan
-    steps = len(tolerances) + repeats
-    for step in range(steps):
-        reach = tolerances[min(step, len(tolerances) - 1)]
-        count = pair_up(
-            a, b, ty, tx, y, x, usable, n, reach, cat_y, cat_x, low_y, low_x, cells, head, link, pair, store, taken
-        )  # fmt: skip
-        if count < 3:
-            return count, a, b, ty, tx, np.nan
-        if step >= len(tolerances):
-            same = True
-            for k in range(n):
-                same = same and before[k] == pair[k]
-            if same:
-                break
-        for k in range(n):
-            before[k] = pair[k]
-            residual[k] = 0.0
-            if pair[k] >= 0:
-                weight[k] = 1.0 / (error[k] * error[k] + cat_error2[pair[k]] + 0.0009)
-        limit = np.inf
-        for _ in range(2):
-            used, a, b, ty, tx = fit_similarity(y, x, pair, n, cat_y, cat_x, weight, residual, limit)
-            if used < 3:
-                return used, a, b, ty, tx, np.nan
-            m = 0
-            for k in range(n):
-                if pair[k] >= 0:
-                    ry = a * y[k] + b * x[k] + ty - cat_y[pair[k]]
-                    rx = -b * y[k] + a * x[k] + tx - cat_x[pair[k]]
-                    residual[k] = np.sqrt(ry * ry + rx * rx)
-                    store[m] = residual[k]
-                    m += 1
-            limit = 4.0 * max(np.median(store[:m]), 0.01)
-        square, kept = 0.0, 0
-        for k in range(n):
-            if pair[k] >= 0 and residual[k] <= limit:
-                square += residual[k] * residual[k]
-                kept += 1
-        rms = np.sqrt(square / max(kept, 1))
-    return used, a, b, ty, tx, rms
-
-
-@kernel
-def extend(
-    a: float, b: float, ty: float, tx: float, y: Array, x: Array, snr: Array, usable: Array, n: int,
-    cat_y: Array, cat_x: Array, size: int, low_y: float, low_x: float, cells: int, head: Array, link: Array,
-) -> int:  # fmt: skip
-    """Append stars of SNR > 10 that no catalogue star is within 5 px of; returns the catalogue's new length."""
-    for k in range(n):
-        if not usable[k] or snr[k] <= 10.0 or size >= len(cat_y):
-            continue
-        my, mx = a * y[k] + b * x[k] + ty, -b * y[k] + a * x[k] + tx
-        if nearest(my, mx, 5.0, cat_y, cat_x, low_y, low_x, cells, head, link) >= 0:
-            continue
-        cat_y[size], cat_x[size] = my, mx
-        c = cell_of(my, mx, low_y, low_x, cells)
-        link[size] = head[c]
-        head[c] = size
-        size += 1
-    return size
-
-
-@kernel
-def gather(
-    a: float, b: float, ty: float, tx: float, y: Array, x: Array, error: Array, light: Array, pair: Array, n: int,
-    sum_w: Array, sum_y: Array, sum_x: Array, sum_light: Array, hits: Array,
-) -> None:  # fmt: skip
-    """Add a frame's mapped stars to the sums of their catalogue stars."""
-    for k in range(n):
-        c = pair[k]
-        if c < 0:
-            continue
-        w = 1.0 / (error[k] * error[k])
-        sum_w[c] += w
-        sum_y[c] += w * (a * y[k] + b * x[k] + ty)
-        sum_x[c] += w * (-b * y[k] + a * x[k] + tx)
-        sum_light[c] += light[k]
-        hits[c] += 1
-
-
-@kernel
-def share_seen(
-    a: float, b: float, ty: float, tx: float, y: Array, x: Array, n: int, reach: float,
-    cat_y: Array, cat_x: Array, ranked: Array, low_y: float, low_x: float, cells: int, head: Array, link: Array,
-    top: float, left: float, bottom: float, right: float, most: int,
-) -> tuple[int, int]:  # fmt: skip
-    """How many of the ``most`` brightest catalogue stars inside the frame have any detection within reach: (seen, of)."""
-    seen = np.zeros(len(cat_y), np.bool_)
-    for k in range(n):
-        my, mx = a * y[k] + b * x[k] + ty, -b * y[k] + a * x[k] + tx
-        i0 = min(max(int((my - low_y) / _CELL_PX), 0), cells - 1)
-        j0 = min(max(int((mx - low_x) / _CELL_PX), 0), cells - 1)
-        for i in range(max(0, i0 - 1), min(cells, i0 + 2)):
-            for j in range(max(0, j0 - 1), min(cells, j0 + 2)):
-                c = head[i * cells + j]
-                while c >= 0:
-                    if (cat_y[c] - my) ** 2 + (cat_x[c] - mx) ** 2 <= reach * reach:
-                        seen[c] = True
-                    c = link[c]
-    size = a * a + b * b
-    of, found = 0, 0
-    for c in ranked:
-        dy, dx = cat_y[c] - ty, cat_x[c] - tx
-        fy, fx = (a * dy - b * dx) / size, (b * dy + a * dx) / size
-        if fy < top or fx < left or fy > bottom or fx > right:
-            continue
-        of += 1
-        found += seen[c]
-        if of == most:
-            break
-    return found, of
-
-
-# --- the session -------------------------------------------------------------------------------------------------
-
-
 class _Catalogue:
     """The mean catalogue while it grows: positions on the reference grid and their 12 px index."""
 
@@ -451,7 +93,7 @@ class _Catalogue:
         diagonal = float(np.hypot(rows, columns))
         self.low_y = lists.origin[0] + 0.5 * rows - 2.0 * diagonal
         self.low_x = lists.origin[1] + 0.5 * columns - 2.0 * diagonal
-        self.cells = int(4.0 * diagonal / _CELL_PX) + 1
+        self.cells = int(4.0 * diagonal / CELL_PX) + 1
         self.head = np.empty(self.cells * self.cells, np.int32)
         self.link = np.empty(_CATALOGUE_MOST, np.int32)
         self.y, self.x = np.empty(_CATALOGUE_MOST), np.empty(_CATALOGUE_MOST)
@@ -797,4 +439,143 @@ def _solution(session: _Session, n_static: int) -> Solution:
         transform=transform, verified=verified, verdict=verdict, n_matched=np.where(verified, session.matched, 0),
         share=session.share, rms_px=np.where(verified, session.rms, np.nan), reference=session.reference,
         catalogue_y=c.y[: c.size].copy(), catalogue_x=c.x[: c.size].copy(), match=match, n_static=n_static,
+    )  # fmt: skip
+
+
+def register(stars: xr.Dataset, *, reference: int | None = None, shifts: xr.Dataset | None = None) -> xr.Dataset:
+    """Bring every frame onto the grid of one of them, with a verdict for each.
+
+    Parameters
+    ----------
+    stars : loaded table of ``find_stars``
+    reference : number (``frame``) of the reference; default: of the middle third of the session the sharpest and
+        richest frame
+    shifts : loaded table of ``phase_shifts``, for frames with too few stars: these shifts are taken as they are
+
+    Returns
+    -------
+    Dataset "moves"
+        (time, axis, term) : transform, frame -> reference: [y, x] = transform[:, :2] @ [y, x] + transform[:, 2]
+        (time) : verified, verdict ("used" or the reason), n_matched, share_matched, rms_px, rotation_deg, scale,
+        fwhm_px and elongation of the matched stars
+        (catalogue) : catalogue_y, catalogue_x [px on the reference grid], catalogue_flux (mean over the frames)
+        (time, source) : match, index of the catalogue star or -1
+        attrs : reference_frame, frame_shape, frame_origin, static_detections
+
+    Raises
+    ------
+    DataError : the table is lazy or lacks columns, or ``reference`` is not one of its frames
+    """
+    stars = loaded(stars, "y", "x", "snr", "amplitude", "flux", "saturated", "round", "fwhm_px", "elongation")
+    frames = stars["frame"].values
+    lists = _lists(stars)
+    order = choose_references(
+        lists.count, stars["fwhm_px"].values, stars["elongation"].values, stars["background"].mean("band").values
+    )  # fmt: skip
+    if reference is not None:
+        order = [_position(frames, reference)]
+    solution = solve(lists, order) if shifts is None else _from_shifts(lists, loaded(shifts, "dy", "dx"), stars, order)
+    return _moves(stars, solution)
+
+
+def _position(frames: Array, frame: int) -> int:
+    found = np.flatnonzero(frames == frame)
+    if not len(found):
+        raise DataError(f"reference: there is no frame {frame}; known: {frames[0]} .. {frames[-1]}")
+    return int(found[0])
+
+
+def _lists(stars: xr.Dataset) -> StarLists:
+    y, x, snr = (np.ascontiguousarray(stars[name].values, np.float64) for name in ("y", "x", "snr"))
+    width = stars["fwhm_px"].values
+    width = np.where(np.isfinite(width), width, 4.0)
+    elongation = stars["elongation"].values
+    with np.errstate(divide="ignore", invalid="ignore"):
+        error = np.sqrt(0.02**2 + (0.6 * width[:, None] / snr) ** 2)
+    rows, columns = stars.attrs["frame_shape"]
+    top, left = stars.attrs["frame_origin"]
+    return StarLists(
+        y=y, x=x, snr=snr, light=np.nan_to_num(stars["amplitude"].values).astype(np.float64),
+        saturated=stars["saturated"].values, round=stars["round"].values, count=np.isfinite(y).sum(1),
+        error=error, trusted=~too_elongated(elongation), shape=(int(rows), int(columns)), origin=(int(top), int(left)),
+    )  # fmt: skip
+
+
+def too_elongated(elongation: Array) -> Array:
+    """True for frames beyond max(0.35, median + 6 MAD): streaks, not stars."""
+    known = elongation[np.isfinite(elongation)]
+    if not len(known):
+        return np.zeros(len(elongation), np.bool_)
+    middle = np.median(known)
+    limit = max(0.35, middle + 6.0 * float(np.median(np.abs(known - middle))))
+    return np.nan_to_num(elongation) > limit
+
+
+def _moves(stars: xr.Dataset, solution: Solution) -> xr.Dataset:
+    """The Dataset of a solution, with width and elongation from the stars that match the catalogue."""
+    n = len(solution.verified)
+    matched = solution.match >= 0
+    size = len(solution.catalogue_y)
+    flux = stars["flux"].values
+    light, hits = np.zeros(size), np.zeros(size)
+    for f in range(n):  # one pass of array sums per frame
+        k = np.flatnonzero(matched[f] & np.isfinite(flux[f]))
+        np.add.at(light, solution.match[f, k], flux[f, k])
+        np.add.at(hits, solution.match[f, k], 1)
+    width, elongation = stars["fwhm_px"].values.copy(), stars["elongation"].values.copy()
+    usable = matched & ~stars["saturated"].values & np.isfinite(stars["star_fwhm_px"].values)
+    for f in range(n):
+        best = np.flatnonzero(usable[f])[:120]
+        if len(best) >= 6:
+            width[f] = np.median(stars["star_fwhm_px"].values[f, best])
+            elongation[f] = elongation_of(stars["moment_plus"].values[f, best], stars["moment_cross"].values[f, best])
+    a, b = solution.transform[:, 0, 0], solution.transform[:, 0, 1]
+    time = ("time",)
+    coordinates = {name: stars.coords[name] for name in stars.coords if set(stars.coords[name].dims) <= {"time"}}
+    with np.errstate(invalid="ignore", divide="ignore"):
+        mean_flux = np.where(hits > 0, light / hits, np.nan)
+    return xr.Dataset(
+        {
+            "transform": (("time", "axis", "term"), solution.transform, {"units": "pixel"}),
+            "verified": (time, solution.verified),
+            "verdict": (time, np.array(solution.verdict, object)),
+            "n_matched": (time, solution.n_matched),
+            "share_matched": (time, solution.share),
+            "rms_px": (time, solution.rms_px, {"units": "pixel"}),
+            "rotation_deg": (time, np.rad2deg(np.arctan2(b, a)), {"units": "deg"}),
+            "scale": (time, np.sqrt(a * a + b * b)),
+            "fwhm_px": (time, width, {"units": "pixel"}),
+            "elongation": (time, elongation),
+            "match": (("time", "source"), solution.match),
+            "catalogue_y": (("catalogue",), solution.catalogue_y, {"units": "pixel"}),
+            "catalogue_x": (("catalogue",), solution.catalogue_x, {"units": "pixel"}),
+            "catalogue_flux": (("catalogue",), mean_flux, {"units": stars.attrs.get("units", "")}),
+        },
+        coordinates,
+        {
+            "reference_frame": int(stars["frame"].values[solution.reference]),
+            "frame_shape": list(stars.attrs["frame_shape"]), "frame_origin": list(stars.attrs["frame_origin"]),
+            "static_detections": solution.n_static,
+        },
+    )  # fmt: skip
+
+
+def _from_shifts(lists: StarLists, shifts: xr.Dataset, stars: xr.Dataset, order: list[int]) -> Solution:
+    """Pure shifts as they were measured; stars are only counted."""
+    frames = stars["frame"].values
+    if not np.array_equal(frames, shifts["frame"].values):
+        raise DataError("shifts: the table of phase_shifts holds other frames than the stars")
+    reference = order[0] if len(order) == 1 else _position(frames, int(shifts.attrs["reference_frame"]))
+    dy, dx = shifts["dy"].values, shifts["dx"].values
+    dy, dx = dy - dy[reference], dx - dx[reference]
+    verified = shifts["verified"].values & np.isfinite(dy)
+    n, most = lists.y.shape
+    transform = np.full((n, 2, 3), np.nan)
+    for f in np.flatnonzero(verified):
+        transform[f] = [[1.0, 0.0, dy[f]], [0.0, 1.0, dx[f]]]
+    return Solution(
+        transform=transform, verified=verified,
+        verdict=["used" if good else str(why) for good, why in zip(verified, shifts["verdict"].values, strict=True)],
+        n_matched=np.zeros(n, np.int64), share=np.zeros(n), rms_px=np.full(n, np.nan), reference=reference,
+        catalogue_y=np.empty(0), catalogue_x=np.empty(0), match=np.full((n, most), -1, np.int32), n_static=0,
     )  # fmt: skip

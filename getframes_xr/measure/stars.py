@@ -18,17 +18,23 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import xarray as xr
 
-from getframes_xr.core.elementary import exp64
-from getframes_xr.core.kernel import kernel
+from getframes_xr.core.errors import DataError, OptionError
+from getframes_xr.core.patch import Patch
 from getframes_xr.core.vocabulary import BAD, Flag
-from getframes_xr.measure.background import (
-    BLOCK_PX,
-    Lattice,
-    background,
-    level_at,
-    select,
-    smooth_levels,
+from getframes_xr.engine.lazy import as_producer
+from getframes_xr.engine.producer import Producer
+from getframes_xr.engine.tables import Column, per_frame
+from getframes_xr.measure.background import BLOCK_PX, Lattice, background, lattice_of, smooth_levels
+from getframes_xr.measure.centroid import measure_positions, ring_fluxes
+from getframes_xr.measure.detection import (
+    detection_image,
+    difference_sigma,
+    drop_twins,
+    local_maxima,
+    repair,
+    trail_members,
 )
 
 Array = np.ndarray[Any, Any]
@@ -37,400 +43,6 @@ REPLACED = BAD & ~int(Flag.SATURATED | Flag.BLOOMED)
 SATURATED = int(Flag.SATURATED | Flag.BLOOMED)
 FWHM_PER_SIGMA = 2.3548200450309493
 _MOST_FLUXES = 600  # apertures are summed for the brightest only
-
-
-@kernel
-def repair(
-    image: Array, flags: Array, replaced: int, levels: Array, variance: Array, y0: int, x0: int, index: Array
-) -> Array:
-    """Copy of the frame with flagged, NaN and lone bright pixels replaced by neighbours of their own colour."""
-    ny, nx = image.shape
-    n_bands = levels.shape[0]
-    step = 2 if n_bands > 1 else 1
-    out = image.copy()
-    limit = np.empty(n_bands, np.float32)
-    for y in range(ny):
-        by = y // BLOCK_PX
-        for bx in range(levels.shape[2]):
-            for band in range(n_bands):
-                limit[band] = levels[band, by, bx] + 8.0 * np.sqrt(variance[band])
-            for x in range(bx * BLOCK_PX, min(nx, (bx + 1) * BLOCK_PX)):
-                band = index[(y + y0) & 1, (x + x0) & 1]
-                v = image[y, x]
-                bad = flags[y, x] & replaced != 0 or not np.isfinite(v)
-                if not bad and v > limit[band]:
-                    bad = _stands_alone(image, flags, replaced, levels, variance, y0, x0, index, y, x)
-                if bad:
-                    total, n = 0.0, 0
-                    for reach in range(2):
-                        for k in range(4):  # the four in the cross, else the four on the diagonals
-                            a = -step if k == 0 or (reach == 1 and k == 1) else step
-                            b = -step if (reach == 1 and (k == 0 or k == 2)) else step
-                            if reach == 0:
-                                a, b = (a if k < 2 else 0), (0 if k < 2 else (step if k == 2 else -step))
-                            yy, xx = y + a, x + b
-                            if 0 <= yy < ny and 0 <= xx < nx:
-                                w = image[yy, xx]
-                                if flags[yy, xx] & replaced == 0 and np.isfinite(w):
-                                    total += w
-                                    n += 1
-                        if n > 0:
-                            break
-                    out[y, x] = total / n if n > 0 else levels[band, by, bx]
-    return out
-
-
-@kernel
-def _stands_alone(
-    image: Array, flags: Array, replaced: int, levels: Array, variance: Array, y0: int, x0: int, index: Array,
-    y: int, x: int,
-) -> bool:  # fmt: skip
-    """True for a pixel that no star can make: more than 3.5 times its second brightest neighbour of any colour."""
-    ny, nx = image.shape
-    by, bx = y // BLOCK_PX, x // BLOCK_PX
-    first, second = -np.inf, -np.inf
-    for yy in range(max(0, y - 1), min(ny, y + 2)):
-        for xx in range(max(0, x - 1), min(nx, x + 2)):
-            if (yy == y and xx == x) or flags[yy, xx] & replaced != 0 or not np.isfinite(image[yy, xx]):
-                continue
-            d = image[yy, xx] - levels[index[(yy + y0) & 1, (xx + x0) & 1], by, bx]
-            if d > first:
-                first, second = d, first
-            elif d > second:
-                second = d
-    band = index[(y + y0) & 1, (x + x0) & 1]
-    d = image[y, x] - levels[band, by, bx]
-    return bool(d > 3.5 * max(second, 2.0 * np.sqrt(variance[band])))
-
-
-@kernel
-def detection_image(clean: Array, total_level: Array, cell: int) -> Array:
-    """Sum of cells of ``cell`` x ``cell`` px minus the background of a cell, smoothed by the 3 x 3 binomial."""
-    ny, nx = clean.shape
-    rows, columns = ny // cell, nx // cell
-    raw = np.zeros((rows, columns), np.float32)
-    for i in range(rows):
-        line = raw[i]
-        for y in range(i * cell, (i + 1) * cell):
-            for j in range(columns):
-                for x in range(j * cell, (j + 1) * cell):
-                    line[j] += clean[y, x]
-        cy = i * cell + 0.5 * (cell - 1)
-        for j in range(columns):
-            line[j] -= level_at(total_level, 0, cy, j * cell + 0.5 * (cell - 1))
-    out = np.zeros((rows, columns), np.float32)
-    column = np.empty(columns, np.float32)
-    quarter = np.float32(0.25)
-    two = np.float32(2.0)
-    for i in range(1, rows - 1):
-        for j in range(columns):
-            column[j] = quarter * (raw[i - 1, j] + two * raw[i, j] + raw[i + 1, j])
-        for j in range(1, columns - 1):
-            out[i, j] = quarter * (column[j - 1] + two * column[j] + column[j + 1])
-    return out
-
-
-@kernel
-def difference_sigma(image: Array, distance: int, rows_step: int) -> float:
-    """Noise of a smooth image from differences along rows: clipped rms, so that stars and gradients cancel."""
-    rows, columns = image.shape
-    store = np.empty(((rows + rows_step - 1) // rows_step) * max(columns - distance, 0), np.float32)
-    n = 0
-    for i in range(0, rows, rows_step):
-        for j in range(columns - distance):
-            store[n] = abs(image[i, j + distance] - image[i, j])
-            n += 1
-    if n < 2:
-        return 0.0
-    sigma = 1.4826 * float(select(store, n, n >> 1))
-    kept, square = 0, 0.0
-    for k in range(n):
-        if store[k] <= 3.0 * sigma:
-            kept += 1
-            square += float(store[k]) * float(store[k])
-    return float(np.sqrt(square / max(kept, 1) / (2.0 * 0.9733)))
-
-
-@kernel
-def local_maxima(image: Array, threshold: float, most: int) -> tuple[Array, Array, Array]:
-    """Cells above the threshold that no neighbour exceeds (of equal neighbours the first): row, column, value."""
-    rows, columns = image.shape
-    yy, xx, value = np.empty(most, np.int64), np.empty(most, np.int64), np.empty(most, np.float64)
-    n = 0
-    for i in range(1, rows - 1):
-        for j in range(1, columns - 1):
-            v = image[i, j]
-            if (
-                v > threshold
-                and v > image[i - 1, j - 1] and v > image[i - 1, j] and v > image[i - 1, j + 1] and v > image[i, j - 1]
-                and v >= image[i, j + 1] and v >= image[i + 1, j - 1] and v >= image[i + 1, j] and v >= image[i + 1, j + 1]
-                and n < most
-            ):  # fmt: skip
-                yy[n], xx[n], value[n] = i, j, v
-                n += 1
-    return yy[:n], xx[:n], value[:n]
-
-
-@kernel
-def fill_stamp(
-    clean: Array, levels: Array, y0: int, x0: int, index: Array, cy: int, cx: int, half: int, stamp: Array
-) -> bool:
-    """Pixels around (cy, cx) minus the block level of their colour, smoothed under a CFA; False where it leaves."""
-    ny, nx = clean.shape
-    n_bands = levels.shape[0]
-    margin = 1 if n_bands > 1 else 0
-    if cy - half - margin < 0 or cx - half - margin < 0 or cy + half + margin >= ny or cx + half + margin >= nx:
-        return False
-    sky = np.empty(n_bands)
-    for band in range(n_bands):
-        sky[band] = level_at(levels, band, float(cy), float(cx))
-    size = 2 * half + 1
-    if margin == 0:
-        for i in range(size):
-            for j in range(size):
-                stamp[i, j] = clean[cy - half + i, cx - half + j] - sky[0]
-        return True
-    line = np.zeros((3, size + 2))
-    for i in range(size + 2):
-        y = cy - half - 1 + i
-        row = line[i % 3]
-        for j in range(size + 2):
-            x = cx - half - 1 + j
-            row[j] = clean[y, x] - sky[index[(y + y0) & 1, (x + x0) & 1]]
-        if i >= 2:
-            a, b, c = line[(i - 2) % 3], line[(i - 1) % 3], row
-            left = a[0] + 2.0 * b[0] + c[0]
-            middle = a[1] + 2.0 * b[1] + c[1]
-            for j in range(size):
-                right = a[j + 2] + 2.0 * b[j + 2] + c[j + 2]
-                stamp[i - 2, j] = (left + 2.0 * middle + right) * 0.0625
-                left, middle = middle, right
-    return True
-
-
-@kernel
-def gaussian_weights(centre: float, sigma: float, out: Array) -> None:
-    """Gaussian of unit height at the integers 0 .. len(out) - 1."""
-    for i in range(len(out)):
-        d = (i - centre) / sigma
-        out[i] = exp64(-0.5 * d * d)
-
-
-@kernel
-def centre_star(stamp: Array, size: int, cy: float, cx: float, sigma: float, reach: float) -> tuple[float, float]:
-    """Windowed centroid inside a stamp, from the start (cy, cx); NaN where it fails or moves beyond ``reach``."""
-    gy, gx = np.empty(size), np.empty(size)
-    y, x = cy, cx
-    for _ in range(12):
-        gaussian_weights(y, sigma, gy)
-        gaussian_weights(x, sigma, gx)
-        total, ty, tx = 0.0, 0.0, 0.0
-        for i in range(size):
-            row, row_x = 0.0, 0.0
-            for j in range(size):
-                w = gx[j] * stamp[i, j]
-                row += w
-                row_x += w * (j - x)
-            total += gy[i] * row
-            tx += gy[i] * row_x
-            ty += gy[i] * row * (i - y)
-        if not total > 0.0:
-            return np.nan, np.nan
-        dy, dx = 2.0 * ty / total, 2.0 * tx / total
-        y += dy
-        x += dx
-        if not (y - cy) * (y - cy) + (x - cx) * (x - cx) <= reach * reach:
-            return np.nan, np.nan
-        if dy * dy + dx * dx < 1e-6:
-            break
-    return y, x
-
-
-@kernel
-def second_moments(stamp: Array, size: int, y: float, x: float, sigma: float) -> tuple[float, float, float]:
-    """Moments yy, xx, xy under a Gaussian window; NaN where the light is not positive."""
-    gy, gx = np.empty(size), np.empty(size)
-    gaussian_weights(y, sigma, gy)
-    gaussian_weights(x, sigma, gx)
-    total, yy, xx, xy = 0.0, 0.0, 0.0, 0.0
-    for i in range(size):
-        for j in range(size):
-            w = gy[i] * gx[j] * stamp[i, j]
-            total += w
-            yy += w * (i - y) * (i - y)
-            xx += w * (j - x) * (j - x)
-            xy += w * (i - y) * (j - x)
-    if not total > 0.0:
-        return np.nan, np.nan, np.nan
-    return yy / total, xx / total, xy / total
-
-
-@kernel
-def measure_positions(
-    clean: Array, flags: Array, saturated: int, levels: Array, y0: int, x0: int, index: Array,
-    start_y: Array, start_x: Array, scale: float, out: Array,
-) -> None:  # fmt: skip
-    """Centre and shape of every detection.
-
-    ``out`` float64 (detection, 8): y, x (from the first pixel), narrow e_plus, e_cross, wide moment, e_plus, e_cross,
-    saturated (0 or 1). NaN positions are no stars; NaN wide moments are stars too near the edge.
-    """
-    half = int(np.ceil(6.0 * scale)) + 1
-    wide = int(np.ceil(11.0 * scale)) + 1
-    size, wide_size = 2 * half + 1, 2 * wide + 1
-    stamp = np.empty((size, size))
-    wide_stamp = np.empty((wide_size, wide_size))
-    ny, nx = clean.shape
-    for k in range(len(start_y)):
-        out[k, :] = np.nan
-        cy, cx = int(np.floor(start_y[k] + 0.5)), int(np.floor(start_x[k] + 0.5))
-        if not fill_stamp(clean, levels, y0, x0, index, cy, cx, half, stamp):
-            continue
-        sy, sx = start_y[k] - cy + half, start_x[k] - cx + half
-        y, x = centre_star(stamp, size, sy, sx, 1.8 * scale, 2.5 * scale)
-        if np.isnan(y):
-            continue
-        out[k, 0], out[k, 1] = cy - half + y, cx - half + x
-        myy, mxx, mxy = second_moments(stamp, size, y, x, 1.8 * scale)
-        if mxx + myy > 0.0:
-            out[k, 2], out[k, 3] = (mxx - myy) / (mxx + myy), 2.0 * mxy / (mxx + myy)
-        ky, kx = int(np.floor(out[k, 0] + 0.5)), int(np.floor(out[k, 1] + 0.5))
-        reach = int(np.ceil(3.0 * scale))
-        out[k, 7] = 0.0
-        for yy in range(max(0, ky - reach), min(ny, ky + reach + 1)):
-            for xx in range(max(0, kx - reach), min(nx, kx + reach + 1)):
-                if flags[yy, xx] & saturated:
-                    out[k, 7] = 1.0
-        if fill_stamp(clean, levels, y0, x0, index, ky, kx, wide, wide_stamp):
-            y, x = out[k, 0] - ky + wide, out[k, 1] - kx + wide
-            myy, mxx, mxy = second_moments(wide_stamp, wide_size, y, x, 4.0 * scale)
-            if mxx + myy > 0.0:
-                out[k, 4] = 0.5 * (mxx + myy)
-                out[k, 5], out[k, 6] = (mxx - myy) / (mxx + myy), 2.0 * mxy / (mxx + myy)
-
-
-@kernel
-def drop_twins(y: Array, x: Array, distance: float) -> Array:
-    """False for every detection within ``distance`` of an earlier (brighter) one."""
-    n = len(y)
-    order = np.argsort(y, kind="mergesort")
-    keep = np.ones(n, np.bool_)
-    for a in range(n):
-        i = order[a]
-        for b in range(a + 1, n):
-            j = order[b]
-            if y[j] - y[i] > distance:
-                break
-            if (y[j] - y[i]) ** 2 + (x[j] - x[i]) ** 2 < distance * distance:
-                if i < j:
-                    keep[j] = False
-                else:
-                    keep[i] = False
-    return keep
-
-
-@kernel
-def trail_members(y: Array, x: Array, plus: Array, cross: Array, elongated: Array, scale: float) -> Array:
-    """True for detections in a run of >= 8 elongated ones along one line, gaps <= 24 s, length >= 80 s, all alike."""
-    n = len(y)
-    member = np.zeros(n, np.bool_)
-    along = np.empty(n)
-    who = np.empty(n, np.int64)
-    for i in range(n):
-        if not elongated[i]:
-            continue
-        length = np.sqrt(plus[i] ** 2 + cross[i] ** 2)
-        c2, s2 = plus[i] / length, cross[i] / length
-        c = np.sqrt(max(0.0, 0.5 * (1.0 + c2)))
-        s = np.sqrt(max(0.0, 0.5 * (1.0 - c2)))
-        if s2 < 0.0:
-            s = -s
-        m = 0
-        for j in range(n):
-            if not elongated[j]:
-                continue
-            dy, dx = y[j] - y[i], x[j] - x[i]
-            if abs(dy * c - dx * s) > 3.0 * scale:
-                continue
-            if plus[j] * c2 + cross[j] * s2 < 0.7 * np.sqrt(plus[j] ** 2 + cross[j] ** 2):
-                continue
-            along[m] = dx * c + dy * s
-            who[m] = j
-            m += 1
-        if m < 8:
-            continue
-        order = np.argsort(along[:m], kind="mergesort")
-        begin = 0
-        for k in range(1, m + 1):
-            if k == m or along[order[k]] - along[order[k - 1]] > 24.0 * scale:
-                if k - begin >= 8 and along[order[k - 1]] - along[order[begin]] >= 80.0 * scale:
-                    for q in range(begin, k):
-                        member[who[order[q]]] = True
-                begin = k
-    return member
-
-
-@kernel
-def ring_fluxes(
-    clean: Array, levels: Array, variance: Array, y0: int, x0: int, index: Array, electron: bool,
-    y: Array, x: Array, radius: float, flux: Array, error: Array,
-) -> None:  # fmt: skip
-    """Flux in a circle with a fractional edge, raw pixels of all colours minus block sky and the ring r+3 .. r+9.
-
-    NaN where the circle leaves the frame. The error counts the background, the ring and, in electrons, the light.
-    """
-    ny, nx = clean.shape
-    n_bands = levels.shape[0]
-    outer = radius + 9.0
-    inner = radius + 3.0
-    ring = np.empty(int((2.0 * outer + 3.0) ** 2), np.float32)
-    sky = np.empty(n_bands)
-    mean_variance = 0.0
-    for k in range(4):
-        mean_variance += 0.25 * variance[index[k >> 1, k & 1]]
-    for k in range(len(y)):
-        flux[k], error[k] = np.nan, np.nan
-        reach = radius + 1.0
-        if y[k] - reach < 0.0 or x[k] - reach < 0.0 or y[k] + reach > ny - 1.0 or x[k] + reach > nx - 1.0:
-            continue
-        for band in range(n_bands):
-            sky[band] = level_at(levels, band, y[k], x[k])
-        n, total, area, area2 = 0, 0.0, 0.0, 0.0
-        for yy in range(max(0, int(y[k] - outer)), min(ny, int(y[k] + outer) + 2)):
-            for xx in range(max(0, int(x[k] - outer)), min(nx, int(x[k] + outer) + 2)):
-                d2 = (yy - y[k]) ** 2 + (xx - x[k]) ** 2
-                if d2 > outer * outer:
-                    continue
-                v = clean[yy, xx] - sky[index[(yy + y0) & 1, (xx + x0) & 1]]
-                if d2 >= inner * inner:
-                    ring[n] = v
-                    n += 1
-                elif d2 < (radius + 0.5) ** 2:
-                    share = min(1.0, radius + 0.5 - np.sqrt(d2))
-                    total += share * v
-                    area += share
-                    area2 += share * share
-        if n < 20:
-            continue
-        centre = float(select(ring, n, n >> 1))
-        limit = 3.0 * np.sqrt(mean_variance)
-        used = 0
-        for _ in range(2):
-            used, square, local = 0, 0.0, 0.0
-            for i in range(n):
-                d = ring[i] - centre
-                if abs(d) <= limit:
-                    used += 1
-                    local += d
-                    square += d * d
-            if used == 0:
-                break
-            centre += local / used
-        if used == 0:
-            continue
-        flux[k] = total - area * centre
-        light = max(flux[k], 0.0) if electron else 0.0
-        error[k] = np.sqrt(area2 * mean_variance + area * area * mean_variance / used + light)
 
 
 @dataclass(frozen=True)
@@ -494,10 +106,8 @@ def scan_frame(
     y0, x0 = origin
     levels, variance = background(image, flags, lattice, origin, BAD)
     smooth = smooth_levels(levels)
-    if lattice.n_bands > 1:
-        variance = np.where(np.isfinite(variance), variance, np.nanmean(variance) if np.isfinite(variance).any() else 0)
-    clean = repair(image, flags, REPLACED, smooth, np.nan_to_num(variance), y0, x0, lattice.index)
     used = np.nan_to_num(variance)
+    clean = repair(image, flags, REPLACED, smooth, used, y0, x0, lattice.index)
     found = _detect(clean, flags, smooth, used, lattice, origin, 1.0, threshold_sigma, most)
     scale, brightest, fwhm = 1.0, *_width(found)
     while fwhm > 7.0 * scale and scale < 4.0:
@@ -577,3 +187,123 @@ def _detect(
         "sigma": np.sqrt(np.maximum(sigma2, 0.0)), "plus": shape[:, 5], "cross": shape[:, 6],
         "saturated": shape[:, 7], "round": narrow < limit,
     }  # fmt: skip
+
+
+@dataclass(frozen=True)
+class FindStars:
+    """The function of one frame behind ``find_stars``: a patch of ``image`` (or ``adu``) and ``flags`` to one row."""
+
+    plane: str
+    cfa: str | None
+    electron: bool
+    threshold_sigma: float
+    n_sources: int
+
+    def __call__(self, patch: Patch) -> dict[str, Any]:
+        image = patch[self.plane][0]
+        if image.ndim == 3:  # debayered frames: one luminance
+            image = image.mean(0, dtype=np.float32)
+        image = np.ascontiguousarray(image, np.float32)
+        flags = np.zeros(image.shape, np.uint16)
+        if "flags" in patch:
+            given = patch["flags"][0]
+            flags = np.ascontiguousarray(np.bitwise_or.reduce(given, 0) if given.ndim == 3 else given, np.uint16)
+        scan = scan_frame(
+            image, flags, lattice_of(self.cfa), origin=(patch.window.y.start, patch.window.x.start),
+            electron=self.electron, threshold_sigma=self.threshold_sigma, most=self.n_sources,
+        )  # fmt: skip
+        row: dict[str, Any] = {
+            "n_stars": len(scan.y), "fwhm_px": scan.fwhm_px, "elongation": scan.elongation,
+            "saturated_share": scan.saturated_share, "detection_scale": scan.scale, "variance": scan.variance,
+            "background": _middle(scan.levels), "sky": scan.levels,
+        }  # fmt: skip
+        for name, values in {
+            "y": scan.y, "x": scan.x, "snr": scan.snr, "amplitude": scan.amplitude, "flux": scan.flux,
+            "flux_err": scan.flux_err, "star_fwhm_px": FWHM_PER_SIGMA * scan.sigma_px, "moment_plus": scan.moment_plus,
+            "moment_cross": scan.moment_cross, "saturated": scan.saturated, "round": scan.round,
+        }.items():  # fmt: skip
+            padded = np.full(self.n_sources, False if values.dtype == np.bool_ else np.nan, values.dtype)
+            padded[: len(values)] = values
+            row[name] = padded
+        return row
+
+
+def _middle(levels: Array) -> Array:
+    """Median of each band's block levels; NaN where a band has none."""
+    return np.array([np.median(band[np.isfinite(band)]) if np.isfinite(band).any() else np.nan for band in levels])
+
+
+def find_stars(
+    clean: xr.Dataset | xr.DataArray, *, threshold_sigma: float = 5.0, n_sources: int | None = None
+) -> xr.Dataset:
+    """Find and measure the stars of every frame, lazily; each frame is read once.
+
+    Parameters
+    ----------
+    clean : frames with the plane ``image`` (or ``adu``) and, if there is one, ``flags``; colour filter frames too
+    threshold_sigma : detection limit in sigma of the matched-filtered image, >= 3
+    n_sources : rows per frame; default one per 400 px, between 100 and 2500. The brightest are kept
+
+    Returns
+    -------
+    Dataset of tables, NaN-padded, saturated stars first, then by amplitude
+        (time, source) : y, x [px, absolute, pixel centres at integers], snr, amplitude, flux and flux_err [units of
+        the frames; aperture of 1.9 FWHM, the 600 brightest], star_fwhm_px, moment_plus, moment_cross, saturated, round
+        (time) : n_stars, fwhm_px, elongation, saturated_share, detection_scale
+        (time, band) : background, variance [units^2 of one raw pixel]
+        (time, band, block_y, block_x) : sky, clipped level of each 32 x 32 px block
+
+    Raises
+    ------
+    OptionError : threshold_sigma or n_sources is out of range
+    DataError : the frames have no time axis, or neither ``image`` nor ``adu``
+    """
+    if not threshold_sigma >= 3.0:
+        raise OptionError("find_stars.threshold_sigma", threshold_sigma, ">= 3")
+    if n_sources is not None and not 10 <= n_sources <= 100_000:
+        raise OptionError("find_stars.n_sources", n_sources, "10 .. 100000")
+    producer, plane, planes = measured_planes(clean)
+    grid = producer.grid
+    shape = (len(grid.y), len(grid.x))
+    most = n_sources if n_sources is not None else min(2500, max(100, shape[0] * shape[1] // 400))
+    cfa = None if grid.bands else grid.cfa
+    bands = lattice_of(cfa).bands
+    units = producer.planes[plane].units or "adu"
+    blocks = {"block_y": -(-shape[0] // BLOCK_PX), "block_x": -(-shape[1] // BLOCK_PX)}
+    star, band = {"source": most}, {"band": len(bands)}
+    single, double, truth = np.dtype(np.float32), np.dtype(np.float64), np.dtype(np.bool_)
+    columns = {
+        "y": Column(double, "pixel", star), "x": Column(double, "pixel", star), "snr": Column(single, "", star),
+        "amplitude": Column(single, units, star), "flux": Column(single, units, star),
+        "flux_err": Column(single, units, star), "star_fwhm_px": Column(single, "pixel", star),
+        "moment_plus": Column(single, "", star), "moment_cross": Column(single, "", star),
+        "saturated": Column(truth, "", star), "round": Column(truth, "", star),
+        "n_stars": Column(np.dtype(np.int64)), "fwhm_px": Column(double, "pixel"), "elongation": Column(double),
+        "saturated_share": Column(double), "detection_scale": Column(double),
+        "background": Column(double, units, band), "variance": Column(double, f"{units}2", band),
+        "sky": Column(single, units, band | blocks),
+    }  # fmt: skip
+    function = FindStars(plane, cfa, units == "electron", float(threshold_sigma), most)
+    table = per_frame(producer, planes, function, columns).assign_coords(band=list(bands))
+    return table.assign_attrs(
+        block_px=BLOCK_PX, frame_shape=list(shape), frame_origin=[grid.y.start, grid.x.start],
+        cfa_pattern=cfa or "", units=units,
+    )  # fmt: skip
+
+
+def measured_planes(clean: xr.Dataset | xr.DataArray) -> tuple[Producer, str, tuple[str, ...]]:
+    """The producer behind frames, the plane to measure (``image``, else ``adu``), and the planes to read.
+
+    Raises
+    ------
+    DataError : there is neither plane
+    """
+    if isinstance(clean, xr.DataArray):
+        producer = as_producer(clean)
+        plane = next(iter(producer.planes))
+        return producer, plane, (plane,)
+    plane = next((name for name in ("image", "adu", "electrons") if name in clean), None)
+    if plane is None:
+        raise DataError(f"frames to measure need the plane 'image' or 'adu'; these hold {', '.join(map(str, clean))}")
+    planes = (plane, "flags") if "flags" in clean else (plane,)
+    return as_producer(clean, planes), plane, planes
