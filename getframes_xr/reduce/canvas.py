@@ -1,0 +1,207 @@
+"""The canvas: the integer grid a stack is made on, and which part of a frame a window of it sees.
+
+The reference grid continued to the union of all used frames, rounded outwards + 1 px (``union``), or the reference
+frame's own grid (``reference``). A window's footprint in a frame is the bounding box of the inverse-mapped window + 2 px,
+clipped to the frame. Coverage counts the frames whose area (pixels are squares around integers) holds a canvas pixel;
+it follows from the transforms alone and has no colour.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from getframes_xr.core.errors import OptionError
+from getframes_xr.core.kernel import kernel
+from getframes_xr.core.patch import Array
+from getframes_xr.core.window import Span, Window
+from getframes_xr.engine.producer import Producer
+from getframes_xr.reduce.moves import Moves
+
+CanvasName = Literal["union", "reference"]
+PART_PX = 128  # a part's sums stay in the second cache while some frames are laid on it
+FRAMES_AT_ONCE = 4  # frames read before a window's parts are filled; their windows are held together
+
+
+def mapped_box(transform: Array, y: Span, x: Span) -> tuple[float, float, float, float]:
+    """Bounding box (least y, most y, least x, most x) of the pixel centres of a box after an affine map."""
+    ys = np.array([y.start, y.start, y.stop - 1, y.stop - 1], np.float64)
+    xs = np.array([x.start, x.stop - 1, x.start, x.stop - 1], np.float64)
+    at_y = transform[0, 0] * ys + transform[0, 1] * xs + transform[0, 2]
+    at_x = transform[1, 0] * ys + transform[1, 1] * xs + transform[1, 2]
+    return float(at_y.min()), float(at_y.max()), float(at_x.min()), float(at_x.max())
+
+
+def canvas_spans(transforms: Array, y: Span, x: Span, canvas: CanvasName = "union") -> tuple[Span, Span]:
+    """Rows and columns of the canvas on the reference grid.
+
+    Parameters
+    ----------
+    transforms : float64 (frame, 2, 3), frame -> reference
+    y, x : Span of the frames
+    canvas : "union" of all frames, rounded outwards + 1 px, or "reference": the frames' own spans
+
+    Raises
+    ------
+    OptionError : another word for the canvas
+    """
+    if canvas == "reference":
+        return y, x
+    if canvas != "union":
+        raise OptionError("canvas", canvas, "union, reference")
+    boxes = np.array([mapped_box(transform, y, x) for transform in transforms])
+    rows = Span(math.floor(boxes[:, 0].min()) - 1, math.ceil(boxes[:, 1].max()) + 2)
+    return rows, Span(math.floor(boxes[:, 2].min()) - 1, math.ceil(boxes[:, 3].max()) + 2)
+
+
+def footprint(inverse: Array, rows: Span, columns: Span, y: Span, x: Span, margin_px: int = 2) -> tuple[Span, Span]:
+    """Rows and columns of a frame that a window of the canvas sees; empty where they do not meet.
+
+    Parameters
+    ----------
+    inverse : float64 (2, 3), canvas -> frame
+    rows, columns : Span of the canvas
+    y, x : Span of the frame
+    margin_px : added on every side
+    """
+    least_y, most_y, least_x, most_x = mapped_box(inverse, rows, columns)
+    own_y = Span(math.floor(least_y) - margin_px, math.ceil(most_y) + margin_px + 1).clip(y)
+    own_x = Span(math.floor(least_x) - margin_px, math.ceil(most_x) + margin_px + 1).clip(x)
+    return own_y, own_x
+
+
+@kernel(inline="always")
+def _first_column(base: float, slope: float, bound: float, left: int, right: int) -> int:
+    """Give the first column i of [left, right) with slope * i + base >= bound, for slope > 0 (rounding is monotone)."""
+    while left < right:
+        middle = (left + right) // 2
+        if base + slope * middle >= bound:
+            right = middle
+        else:
+            left = middle + 1
+    return left
+
+
+@kernel
+def add_coverage(out: Array, top: int, left: int, inverse: Array, y_low: float, y_high: float, x_low: float, x_high: float) -> None:  # fmt: skip
+    """Count one frame in every canvas pixel whose centre lies in the frame's area.
+
+    Parameters
+    ----------
+    out : uint16 (rows, columns), added to; pixel [0, 0] is canvas pixel (top, left)
+    inverse : float64 (2, 3), canvas -> frame
+    y_low, y_high, x_low, x_high : the frame's area, first pixel - 0.5 <= y < last pixel + 0.5
+    """
+    columns = out.shape[1]
+    for j in range(out.shape[0]):
+        start = left
+        stop = left + columns
+        for axis in range(2):
+            low = y_low if axis == 0 else x_low
+            high = y_high if axis == 0 else x_high
+            base = inverse[axis, 0] * (top + j) + inverse[axis, 2]
+            slope = inverse[axis, 1]
+            if slope > 0.0:
+                start = max(start, _first_column(base, slope, low, left, left + columns))
+                stop = min(stop, _first_column(base, slope, high, left, left + columns))
+            elif slope < 0.0:
+                start = max(start, _first_column(-base, -slope, -high, left, left + columns))
+                stop = min(stop, _first_column(-base, -slope, -low, left, left + columns))
+            elif base < low or base >= high:
+                stop = start
+        for i in range(start - left, stop - left):
+            out[j, i] += 1
+
+
+def parts_of(rows: Span, columns: Span, size_px: int = PART_PX) -> Iterator[Array]:
+    """Cut a window into parts that stay in cache, aligned to the absolute canvas.
+
+    Sums are filled part by part, several frames at a time; because parts lie on multiples of `size_px` of the canvas, a
+    pixel meets its samples in the same order in every window.
+
+    Yields
+    ------
+    int64 (6): top and left of the window, rows [2] <= j < [3] and columns [4] <= i < [5] of the part, counted from them;
+    a sample belongs to the part of the upper left of its four pixels, so the last row and column begin no part
+    """
+    for y in range(rows.start // size_px * size_px, rows.stop - 1, size_px):
+        for x in range(columns.start // size_px * size_px, columns.stop - 1, size_px):
+            yield np.array(
+                [
+                    rows.start,
+                    columns.start,
+                    max(y, rows.start) - rows.start,
+                    min(y + size_px, rows.stop - 1) - rows.start,
+                    max(x, columns.start) - columns.start,
+                    min(x + size_px, columns.stop - 1) - columns.start,
+                ],
+                np.int64,
+            )
+
+
+def windows_under(clean: Producer, moves: Moves, rows: Span, columns: Span) -> list[tuple[int, Window]]:
+    """Which used frames a window of the canvas sees, and where: (number in `moves`, window of the clean frames)."""
+    found = []
+    for number, inverse in enumerate(moves.inverses):
+        y, x = footprint(inverse, rows, columns, clean.grid.y, clean.grid.x)
+        if len(y) and len(x):
+            at = int(moves.positions[number])
+            found.append((number, Window(Span(at, at + 1), y, x)))
+    return found
+
+
+@dataclass(frozen=True)
+class FramePart:
+    """The part of one used frame that a window of the canvas sees; arrays are the holder's own.
+
+    Parameters
+    ----------
+    number : of the frame in the Moves
+    image, flags : float32 and uint16 (y, x)
+    y, x : absolute first row and column
+    """
+
+    number: int
+    image: Array
+    flags: Array
+    y: int
+    x: int
+
+
+def read_frame(clean: Producer, number: int, window: Window) -> FramePart:
+    """Read one frame's window; frames without flags have none set."""
+    has_flags = "flags" in clean.planes
+    patch = clean.produce(window, ("image", "flags") if has_flags else ("image",))
+    image = np.ascontiguousarray(patch["image"][0], np.float32)
+    flags = np.ascontiguousarray(patch["flags"][0], np.uint16) if has_flags else np.zeros(image.shape, np.uint16)
+    return FramePart(number, image, flags, window.y.start, window.x.start)
+
+
+def batches_under(
+    clean: Producer, moves: Moves, members: Array, rows: Span, columns: Span
+) -> Iterator[list[FramePart]]:
+    """Read the frames that a window of the canvas sees, some at a time.
+
+    A batch is a run of `members` fixed by their rank alone, so that every window walks (batch, part, frame) alike;
+    frames that do not meet the window are left out of it.
+    """
+    seen = dict(windows_under(clean, moves, rows, columns))
+    for start in range(0, len(members), FRAMES_AT_ONCE):
+        numbers = [int(number) for number in members[start : start + FRAMES_AT_ONCE] if int(number) in seen]
+        if numbers:
+            yield [read_frame(clean, number, seen[number]) for number in numbers]
+
+
+def batch_bytes(clean: Producer, moves: Moves, rows: Span, columns: Span) -> int:
+    """Bytes of one batch of frames' windows at the worst moment, the reading of the last one included."""
+    windows = [window for _, window in windows_under(clean, moves, rows, columns)]
+    if not windows:
+        return 0
+    planes = tuple(name for name in ("image", "flags") if name in clean.planes)
+    largest = max(windows, key=lambda window: window.pixels)
+    held = (np.dtype(np.float32).itemsize + np.dtype(np.uint16).itemsize) * largest.pixels
+    return held * min(FRAMES_AT_ONCE, len(windows)) + clean.peak_bytes(largest, planes)

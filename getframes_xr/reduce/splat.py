@@ -1,0 +1,224 @@
+"""Splat: the stack of raw frames, every sample deposited in the plane of its own colour after a look at the first image.
+
+For a raw pixel that is not flagged and outside its frame's lines, v = (e - S) / t is compared with the first image P:
+
+    keep when |v - r| <= kappa sqrt(V' + max(r, 0) / (t g)) + C (max - min of P in 3 x 3),   r = bilinear P
+
+so that noise is judged by a model, not by the sample (which cannot show an outlier among ten), and steep places by
+their own contrast C. The kept samples give per colour sum(w q v), sum(w q), sum((w q)^2 V'), sum(q); where a colour has
+fewer than 4 effective samples, numerator and denominator are widened by the 3 x 3 binomial before the division. No
+demosaic is made: stars keep their colours and widths. Nothing in a tile grows with the number of frames: they are
+read in small batches, only the tile's footprint of each. Source: Fruchter & Hook (2002) for drop and blot.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import xarray as xr
+
+from getframes_xr.core.errors import DataError, OptionError
+from getframes_xr.core.patch import Array, Patch
+from getframes_xr.core.vocabulary import PLANES, Flag, Plane
+from getframes_xr.core.window import Grid, Span, Window
+from getframes_xr.engine.held import Held
+from getframes_xr.engine.lazy import lazy
+from getframes_xr.engine.producer import Producer
+from getframes_xr.reduce.canvas import (
+    CanvasName,
+    add_coverage,
+    batch_bytes,
+    batches_under,
+    canvas_spans,
+    parts_of,
+    windows_under,
+)
+from getframes_xr.reduce.deposit import CHECKED_SUMS, RING_PX, deposit_checked, finish
+from getframes_xr.reduce.first_image import LEFT_OUT, TILE_PX, FirstImage, clean_frames
+from getframes_xr.reduce.lines import mark_line, read_lines
+from getframes_xr.reduce.moves import Moves, read_moves
+
+OUTPUT = ("image", "noise", "count", "coverage", "weight", "flags")
+FIRST_RING_PX = RING_PX + 1  # bilinear and 3 x 3 look one pixel beyond the sums
+SATURATED_SHARE = 0.1  # of the weight, from saturated samples: more than that flags the pixel
+FEWEST_FOR_REJECTION = 2
+PAIR_KAPPA = 5.0  # of two frames the smaller counts, and a difference of two has sqrt(2) sigma
+
+
+@dataclass(frozen=True, eq=False)
+class Splatted(Producer):
+    """The stack of the used frames on a canvas: image, noise, count, coverage, weight, flags, without time.
+
+    Parameters
+    ----------
+    clean : Producer with time, planes ``image`` and ``flags``
+    first : the first image (Held), on a canvas of its own; None keeps every sample
+    moves : Moves of the used frames
+    y, x : Span of the canvas
+    lines : float64 (line, 5): frame, cos and sin of the normal's angle, offset [px], half width [px]; left out
+    kappa, tolerance : of the comparison
+    """
+
+    clean: Producer
+    first: Producer | None
+    moves: Moves
+    y: Span
+    x: Span
+    lines: Array
+    kappa: float
+    tolerance: float
+
+    @cached_property
+    def grid(self) -> Grid:
+        frames = self.clean.grid
+        bands = self.moves.bands if self.moves.cfa is not None else None
+        exposure = frames.columns.get("exposure_s") if frames.columns is not None else None
+        attrs = dict(frames.attrs) | {"frames": len(self.moves), "frames_left_out": self.moves.n_left_out}
+        if exposure is not None and np.isfinite(exposure).all():
+            attrs["total_exposure_s"] = float(np.sum(exposure[self.moves.positions]))
+        return Grid(self.y, self.x, bands=bands, wcs=frames.wcs, attrs=attrs)
+
+    @cached_property
+    def planes(self) -> Mapping[str, Plane]:
+        units = self.clean.planes["image"].units
+        own = {"image": units, "noise": units}
+        return {name: Plane(PLANES[name].dtype, own.get(name, PLANES[name].units)) for name in OUTPUT}
+
+    @property
+    def preferred_chunks(self) -> tuple[int, int, int]:
+        return 1, TILE_PX, TILE_PX
+
+    def upstream(self, window: Window, planes: Collection[str]) -> list[tuple[Producer, Window]]:
+        grown = window.grow(RING_PX)
+        seen = [(self.clean, under) for _, under in windows_under(self.clean, self.moves, grown.y, grown.x)]
+        if self.first is None:
+            return seen
+        return [*seen, (self.first, window.grow(FIRST_RING_PX).clip(self.first.grid.window))]
+
+    @cached_property
+    def _lines_of(self) -> dict[int, Array]:
+        """Lines by frame number: rows of (cos, sin, offset, half width)."""
+        frames = self.lines[:, 0].astype(np.int64)
+        return {int(frame): np.ascontiguousarray(self.lines[frames == frame, 1:]) for frame in np.unique(frames)}
+
+    def _expected(self, window: Window) -> Array:
+        """The first image around a window, NaN outside its canvas; float32 (band, y, x)."""
+        rows, columns = window.y.grow(FIRST_RING_PX), window.x.grow(FIRST_RING_PX)
+        expected = np.full((len(self.moves.bands), len(rows), len(columns)), np.nan, np.float32)
+        if self.first is not None:
+            inside = Window(Span(0, 1), rows, columns).clip(self.first.grid.window)
+            if inside.pixels:
+                part = self.first.produce(inside, ("image",))["image"]
+                expected[:, inside.y.slice_in(rows), inside.x.slice_in(columns)] = part
+        return expected
+
+    def _sums(self, window: Window) -> tuple[Array, Array]:
+        """The four sums per band and the saturated weight on the grown window."""
+        moves, bands = self.moves, len(self.moves.bands)
+        rows, columns = window.y.grow(RING_PX), window.x.grow(RING_PX)
+        sums = np.zeros((len(rows), len(columns), bands * CHECKED_SUMS), np.float32)
+        saturated = np.zeros((len(rows), len(columns), bands), np.float32)
+        expected = self._expected(window)
+        parts = list(parts_of(rows, columns))
+        kappa_squared, tolerance = np.float32(self.kappa**2), np.float32(self.tolerance)
+        for batch in batches_under(self.clean, moves, np.arange(len(moves)), rows, columns):
+            for frame in batch:
+                for line in self._lines_of.get(int(moves.frames[frame.number]), ()):
+                    mark_line(frame.flags, frame.y, frame.x, *line, int(Flag.TRAIL))
+            for part in parts:
+                for frame in batch:
+                    n = frame.number
+                    deposit_checked(
+                        sums.reshape(-1), saturated, part, frame.image, frame.flags, frame.y, frame.x,
+                        moves.transforms[n], moves.inverses[n], moves.phases, moves.step, moves.sky[n], moves.centre,
+                        1.0 / moves.transparency[n], moves.weights32[n], LEFT_OUT, moves.variances32[n],
+                        int(Flag.SATURATED), expected, self.first is not None, kappa_squared,
+                        np.float32(moves.per_signal[n]), tolerance,
+                    )  # fmt: skip
+        return sums, saturated
+
+    def _coverage(self, window: Window) -> Array:
+        coverage = np.zeros((len(window.y), len(window.x)), np.uint16)
+        frame = self.clean.grid
+        area = (frame.y.start - 0.5, frame.y.stop - 0.5, frame.x.start - 0.5, frame.x.stop - 0.5)
+        for inverse in self.moves.inverses:
+            add_coverage(coverage, window.y.start, window.x.start, inverse, *area)
+        return coverage
+
+    def _produce(self, window: Window, planes: frozenset[str]) -> Patch:
+        shape = (len(self.moves.bands), len(window.y), len(window.x))
+        made: dict[str, Array] = {}
+        if planes - {"coverage"}:
+            sums, saturated = self._sums(window)
+            made = {name: np.empty(shape, PLANES[name].dtype) for name in ("image", "noise", "weight", "count")}
+            finish(sums, self.moves.typical_variance, self.moves.raw_per_sample, *made.values())
+            inner = np.moveaxis(saturated[RING_PX:-RING_PX, RING_PX:-RING_PX], -1, 0)
+            flags = np.where(made["count"] == 0, np.uint16(Flag.NO_DATA), np.uint16(0))
+            flags[inner > np.float32(SATURATED_SHARE) * made["weight"]] |= np.uint16(Flag.SATURATED)
+            made["flags"] = flags
+        if "coverage" in planes:
+            made["coverage"] = np.broadcast_to(self._coverage(window), shape).copy()
+        if self.grid.bands is None:
+            made = {name: values[0] for name, values in made.items()}
+        return Patch(window, made, timed=False).only(planes)
+
+    def peak_bytes(self, window: Window, planes: Collection[str]) -> int:
+        rows, columns = window.y.grow(RING_PX), window.x.grow(RING_PX)
+        bands, four = len(self.moves.bands), np.dtype(np.float32).itemsize
+        sums = four * bands * (CHECKED_SUMS + 1) * len(rows) * len(columns)
+        expected = four * bands * (len(rows) + 2) * (len(columns) + 2)
+        deposit = expected + batch_bytes(self.clean, self.moves, rows, columns)
+        copy = 0 if self.first is None else expected + self.first.peak_bytes(window, ("image",))
+        result = self.bytes_of(window, self.planes) + 8 * bands * window.pixels
+        return sums + max(deposit, copy, result)
+
+
+def splat(
+    clean: xr.Dataset | xr.DataArray,
+    moves: xr.Dataset,
+    *,
+    lines: xr.Dataset | None = None,
+    reject: bool = True,
+    tolerance: float = 4.0,
+    kappa: float = 4.0,
+    canvas: CanvasName = "union",
+) -> xr.Dataset:
+    """Stack raw mosaics or mono frames by depositing their samples; lazily.
+
+    Parameters
+    ----------
+    clean : calibrated frames (time, y, x), planes ``image`` and ``flags``
+    moves : loaded table of ``normalise(stars, register(stars))``; frames that are not ``used`` are left out
+    lines : loaded table of ``find_lines``; what lies on a line of its frame is left out
+    reject : compare every sample with the first image (a single frame has nothing to be compared with)
+    tolerance : C >= 0, share of the local contrast that a sample may differ by
+    kappa : > 0, standard deviations that a sample may differ by
+    canvas : "union" of all used frames, or the "reference" frame's grid
+
+    Returns
+    -------
+    Dataset ([band,] y, x): ``image`` (at median transparency, sky removed; NaN without samples), ``noise`` (1 sigma of
+    a pixel against the sky), ``count`` (shares of the kept samples, in frames), ``coverage`` (frames whose area holds
+    the pixel), ``weight`` (sum of their weights), ``flags`` (no_data; saturated where > 10 % of the weight is)
+
+    Raises
+    ------
+    DataError : frames, moves and lines cannot be used together
+    RegistrationError : none of the frames is used
+    OptionError : an option is outside its range
+    """
+    if not kappa > 0:
+        raise OptionError("kappa", kappa, "> 0")
+    if not tolerance >= 0:
+        raise OptionError("tolerance", tolerance, ">= 0")
+    frames = clean_frames(clean)
+    table = read_moves(moves, frames.grid, frames.planes["image"].units or "adu")
+    union = canvas_spans(table.transforms, frames.grid.y, frames.grid.x)
+    spans = canvas_spans(table.transforms, frames.grid.y, frames.grid.x, canvas)
+    first = Held(FirstImage(frames, table, *union)) if reject and len(table) >= FEWEST_FOR_REJECTION else None
+    if len(table) == FEWEST_FOR_REJECTION:
+        kappa = max(kappa, PAIR_KAPPA)
+    return lazy(Splatted(frames, first, table, *spans, read_lines(lines), float(kappa), float(tolerance)))
