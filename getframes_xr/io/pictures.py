@@ -214,7 +214,7 @@ def picture(
         y = (rows.indices() + 0.5) * ratio - 0.5
         values = stretch(small[:, rows.start : rows.stop].astype(np.float64), y, columns)
         out[rows.start : rows.stop] = np.rint(values * top)
-    return np.ascontiguousarray(out[::-1]) if _mirrored(grid.wcs) else out
+    return np.ascontiguousarray(out[::-1]) if mirrored(grid.wcs) else out
 
 
 def _shown(image: xr.Dataset | xr.DataArray) -> tuple[Producer, str]:
@@ -235,7 +235,7 @@ def _shown(image: xr.Dataset | xr.DataArray) -> tuple[Producer, str]:
     return producer, name
 
 
-def _mirrored(wcs: str | None) -> bool:
+def mirrored(wcs: str | None) -> bool:
     """True where row 0 at the top would show the sky mirrored (east right of north): the usual FITS order."""
     if not wcs:
         return False
