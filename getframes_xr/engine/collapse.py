@@ -35,6 +35,7 @@ GROUP_BYTES = 4 * 2**20  # frames asked for together
 BUNCH_BYTES = 384 * 2**10  # samples sorted together: half of an L2 cache
 MOST_FRAMES = 65535  # count and coverage are uint16
 _INFINITY = np.float32(np.inf)
+SHARED = ("exposure_s", "bias_adu", "gain_e_per_adu", "read_noise_e")  # told in attrs where all frames agree
 OUTPUT = ("image", "noise", "count", "coverage", "weight", "flags")
 
 
@@ -256,8 +257,10 @@ class Stacked(Producer):
         exposure = parent.columns.get("exposure_s")
         if exposure is not None and np.isfinite(exposure).all():
             attrs["total_exposure_s"] = float(np.sum(exposure))
-            if np.ptp(exposure) <= 1e-4 * abs(exposure[0]):
-                attrs["exposure_s"] = float(exposure[0])
+        for name in SHARED:
+            column = parent.columns.get(name)
+            if column is not None and np.isfinite(column).all() and np.ptp(column) <= 1e-4 * abs(column[0]):
+                attrs[name] = float(column[0])
         return parent.replace(columns=None, attrs=attrs | dict(self.facts))
 
     @cached_property

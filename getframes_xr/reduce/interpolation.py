@@ -42,7 +42,7 @@ def lanczos_table() -> Array:
                 table[step, tap] = 3.0 * sines / (_PI * d) / (_PI * d)
     rounded = np.floor(table / table.sum(axis=1, keepdims=True) * 2**23 + 0.5)
     rounded[np.arange(STEPS + 1), np.argmax(rounded, axis=1)] += 2**23 - rounded.sum(axis=1)
-    weights = (rounded / 2**23).astype(np.float32)
+    weights: Array = (rounded / 2**23).astype(np.float32)
     weights.setflags(write=False)
     return weights
 
@@ -58,7 +58,8 @@ def shift_weights(kind: Interpolation, fraction: float) -> Array:
         weights = np.empty((4, 1), np.float32)
         cubic_weight_rows(np.array([t]), weights)
         return weights[:, 0].copy()
-    return lanczos_table()[int(np.floor(np.float64(t) * STEPS + 0.5))].copy()
+    chosen: Array = lanczos_table()[int(np.floor(np.float64(t) * STEPS + 0.5))].copy()
+    return chosen
 
 
 @kernel
@@ -135,7 +136,7 @@ def cubic_weight_rows(fractions: Array, weights: Array) -> None:
 def bicubic_row(
     source: Array, width: int, at: Array, wy: Array, wx: Array, inside: Array, factor: float, out: Array
 ) -> None:
-    """Sums of 4 x 4 taps of a flat source of that width, weights (4, pixels), times ``factor``; NaN where not inside."""
+    """Sums of 4 x 4 taps of a flat source of that width, weights (4, pixels), times ``factor``; NaN if not inside."""
     stride = np.uint64(width)
     o1, o2, o3 = np.uint64(1), np.uint64(2), np.uint64(3)
     a0, a1, a2, a3 = wy[0], wy[1], wy[2], wy[3]
@@ -194,7 +195,7 @@ def warp_plane(
     inside = np.empty(columns, np.bool_)
     wy = np.empty((4, columns), np.float32)
     wx = np.empty((4, columns), np.float32)
-    amount = np.float32(factor)
+    amount: float = np.float32(factor)  # type: ignore[assignment]
     for row in range(out.shape[0]):
         row_positions(inverse, y + row, x, shape, kind, origin, at, ty, tx, inside)
         if kind == 2:

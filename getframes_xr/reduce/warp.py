@@ -81,7 +81,7 @@ class Warped(Producer):
 
     @cached_property
     def _used(self) -> Array:
-        return np.isfinite(self.transforms).all(axis=(1, 2))
+        return np.asarray(np.isfinite(self.transforms).all(axis=(1, 2)))
 
     @cached_property
     def grid(self) -> Grid:
@@ -106,7 +106,7 @@ class Warped(Producer):
     @cached_property
     def _shifts(self) -> Array:
         """Which frames are only shifted, bool (time,)."""
-        return (self.transforms[:, :, :2] == np.eye(2)).all(axis=(1, 2))
+        return np.asarray((self.transforms[:, :, :2] == np.eye(2)).all(axis=(1, 2)))
 
     def footprint(self, frame: int, window: Window) -> tuple[Span, Span]:
         """Rows and columns of one frame that a canvas window can touch; empty where it misses the frame."""
@@ -244,7 +244,7 @@ def warp(
     Parameters
     ----------
     frames : Dataset with ``image`` (or ``adu``) and perhaps ``flags``, mono or debayered
-    moves : loaded table of ``register`` (or ``normalise``): ``transform`` (time, 2, 3), ``verified``, matched by ``frame``
+    moves : loaded table of ``register`` or ``normalise``: ``transform`` (time, 2, 3), ``verified``; joined by ``frame``
     kernel : "bicubic", "bilinear" or "lanczos3"
     canvas : "reference" (the frames' own spans), "union" (all verified frames), or an image whose y and x are taken
 
@@ -274,13 +274,12 @@ def _moves(moves: xr.Dataset, grid: Grid) -> tuple[Array, dict[str, Array]]:
     if "transform" not in moves:
         raise DataError("moves hold no 'transform'; make them with register(stars)")
     transforms = np.array(by_frame(moves["transform"], grid), np.float64)
-    columns = {}
+    columns: dict[str, Array] = {}
+    finite = np.asarray(np.isfinite(transforms).all(axis=(1, 2)))
     for name in ("verified", "used"):
         if name in moves:
             columns[name] = np.asarray(by_frame(moves[name], grid), np.bool_)
-    if "verified" not in columns:
-        columns["verified"] = np.isfinite(transforms).all(axis=(1, 2))
-    columns["verified"] = columns["verified"] & np.isfinite(transforms).all(axis=(1, 2))
+    columns["verified"] = columns.get("verified", finite) & finite
     if not columns["verified"].any():
         raise RegistrationError(
             f"none of the {grid.n_frames} frames is verified, nothing can be laid on top of each other"
@@ -310,5 +309,5 @@ def _reference_wcs(moves: xr.Dataset, grid: Grid) -> str | None:
     if "wcs" not in columns:
         return grid.wcs
     reference = moves.attrs.get("reference_frame")
-    at = np.flatnonzero(columns["frame"] == reference) if reference is not None else []
+    at = np.flatnonzero(columns["frame"] == reference) if reference is not None else np.empty(0, np.int64)
     return str(columns["wcs"][at[0]]) or None if len(at) else None

@@ -1,0 +1,121 @@
+"""Binning: the mean of b x b pixels, counted from absolute pixel 0; parent = b index + (b - 1) / 2.
+
+Flagged samples are left out of the mean; where none is left the value is NaN and the flags say why. A colour filter
+array is debayered first (a bin would mix its colours).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import xarray as xr
+
+from getframes_xr.core.errors import DataError, OptionError
+from getframes_xr.core.kernel import kernel
+from getframes_xr.core.patch import Array, Patch
+from getframes_xr.core.vocabulary import BAD, PLANES, Flag, Plane
+from getframes_xr.core.window import Grid, Span, Window
+from getframes_xr.engine.lazy import lazy
+from getframes_xr.engine.producer import Producer
+from getframes_xr.reduce.regrid import span_of_bins, wcs_of_bins
+from getframes_xr.reduce.stack import producer_with_flags, sample_plane
+
+_NAN = np.float32(np.nan)
+_BAD = np.uint16(BAD)
+_NO_DATA = np.uint16(Flag.NO_DATA)
+
+
+@kernel
+def bin_plane(samples: Array, marks: Array, size: int, image: Array, flags: Array) -> None:
+    """Fill image and flags (y, x) with the means of size x size samples."""
+    for y in range(image.shape[0]):
+        for x in range(image.shape[1]):
+            total, number = 0.0, 0.0
+            good_marks = np.uint16(0)
+            all_marks = np.uint16(0)
+            for dy in range(size):
+                for dx in range(size):
+                    value = samples[y * size + dy, x * size + dx]
+                    mark = marks[y * size + dy, x * size + dx]
+                    all_marks |= mark
+                    if (mark & _BAD) == 0 and value == value:
+                        total += np.float64(value)
+                        number += 1.0
+                        good_marks |= mark
+            image[y, x] = np.float32(total / number) if number > 0 else _NAN
+            missing = all_marks if (all_marks & _BAD) != 0 else all_marks | _NO_DATA
+            flags[y, x] = good_marks if number > 0 else missing
+
+
+@dataclass(frozen=True, eq=False)
+class Binned(Producer):
+    """``parent`` in bins of ``size`` x ``size`` pixels."""
+
+    parent: Producer
+    size: int
+    plane: str = "image"
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.size <= 1024:
+            raise OptionError("bin size", self.size, "1 to 1024")
+        if self.parent.grid.cfa is not None:
+            raise DataError("a bin would mix the colours of these raw frames; debayer them first")
+
+    @cached_property
+    def grid(self) -> Grid:
+        grid, offset = self.parent.grid, (self.size - 1) / 2
+        columns = grid.columns
+        if columns is not None and "wcs" in columns:
+            texts = [wcs_of_bins(str(text) or None, self.size, offset) or "" for text in columns["wcs"]]
+            columns = dict(columns) | {"wcs": np.array(texts, dtype=object)}
+        y, x = span_of_bins(grid.y, self.size), span_of_bins(grid.x, self.size)
+        return grid.replace(y=y, x=x, wcs=wcs_of_bins(grid.wcs, self.size, offset), columns=columns)
+
+    @cached_property
+    def planes(self) -> Mapping[str, Plane]:
+        return {"image": Plane(PLANES["image"].dtype, self.parent.planes[self.plane].units), "flags": PLANES["flags"]}
+
+    @cached_property
+    def _read(self) -> tuple[str, ...]:
+        return (self.plane, "flags") if "flags" in self.parent.planes else (self.plane,)
+
+    def footprint(self, window: Window) -> Window:
+        """The window of the parent that a window needs."""
+        b = self.size
+        y, x = Span(b * window.y.start, b * window.y.stop), Span(b * window.x.start, b * window.x.stop)
+        return Window(window.frames, y, x)
+
+    def upstream(self, window: Window, planes: Collection[str]) -> list[tuple[Producer, Window]]:
+        return [(self.parent, self.footprint(window))]
+
+    def _produce(self, window: Window, planes: frozenset[str]) -> Patch:
+        shape = self.grid.shape(window)
+        image, flags = np.empty(shape, np.float32), np.empty(shape, np.uint16)
+        if image.size:
+            patch = self.parent.produce(self.footprint(window), self._read)
+            samples = patch[self.plane]
+            marks = patch["flags"] if "flags" in patch else np.zeros(samples.shape, np.uint16)
+            for at in np.ndindex(shape[:-2]):
+                bin_plane(samples[at], marks[at], self.size, image[at], flags[at])
+        made: dict[str, Array] = {"image": image, "flags": flags}
+        return Patch(window, {name: made[name] for name in sorted(planes)}, self.grid.timed)
+
+    def peak_bytes(self, window: Window, planes: Collection[str]) -> int:
+        wanted = self.footprint(window)
+        asked = self.parent.bytes_of(wanted, self._read) + 2 * wanted.pixels * len(self.grid.bands or (1,))
+        return max(self.parent.peak_bytes(wanted, self._read), asked + self.bytes_of(window, ("image", "flags")))
+
+
+def binned(frames: xr.Dataset | xr.DataArray, size: int) -> xr.Dataset:
+    """Means of ``size`` x ``size`` pixels, flagged samples left out; lazy.
+
+    Raises
+    ------
+    OptionError : the size is not 1 to 1024
+    DataError : raw colour frames
+    """
+    plane = sample_plane(frames)
+    return lazy(Binned(producer_with_flags(frames, plane), size, plane))

@@ -1,0 +1,126 @@
+"""Concat: frames of several observations, one after the other, with new frame numbers 0, 1, 2, ...
+
+Each part keeps its own numbers below, so no pixel changes (noise belongs to the old numbers); only the joined grid
+counts anew, and tables made of the joined frames match it. Columns that not every part has are left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import xarray as xr
+
+from getframes_xr.core.errors import DataError
+from getframes_xr.core.patch import Array, Patch
+from getframes_xr.core.vocabulary import Plane
+from getframes_xr.core.window import Grid, Span, Window
+from getframes_xr.engine.lazy import as_producer, lazy
+from getframes_xr.engine.producer import Producer
+
+
+@dataclass(frozen=True, eq=False)
+class Concatenated(Producer):
+    """``parts`` along time; all of one shape, bands, colour filter array and planes.
+
+    Raises
+    ------
+    DataError : parts differ in their pixels, bands, colour filter array or planes, or have no time
+    """
+
+    parts: tuple[Producer, ...]
+
+    def __post_init__(self) -> None:
+        if not self.parts:
+            raise DataError("nothing to join")
+        first = self.parts[0].grid
+        for number, part in enumerate(self.parts):
+            grid = part.grid
+            if not grid.timed:
+                raise DataError(f"part {number} has no time axis; only frames can be joined")
+            for name in ("y", "x", "bands", "cfa"):
+                mine, other = getattr(grid, name), getattr(first, name)
+                if mine != other:
+                    raise DataError(
+                        f"part {number} has {name} = {mine}, part 0 has {other}; only equal frames can be joined"
+                    )
+            for name, plane in self.planes.items():
+                known = part.planes.get(name)
+                if known is None or known.dtype != plane.dtype or known.units != plane.units:
+                    raise DataError(f"the plane {name!r} of part {number} is {known}, of part 0 {plane}")
+
+    @cached_property
+    def grid(self) -> Grid:
+        grids = [part.grid for part in self.parts]
+        shared = [name for name in grids[0].columns or {} if all(name in (grid.columns or {}) for grid in grids)]
+        columns: dict[str, Array] = {name: np.concatenate([grid.column(name) for grid in grids]) for name in shared}
+        wcs = {grid.wcs for grid in grids}
+        if len(wcs) > 1:
+            texts = [np.full(grid.n_frames, grid.wcs or "", dtype=object) for grid in grids]
+            columns["wcs"] = np.concatenate(texts)
+        columns["frame"] = np.arange(sum(grid.n_frames for grid in grids), dtype=np.int64)
+        attrs = {k: v for k, v in grids[0].attrs.items() if all(grid.attrs.get(k) == v for grid in grids)}
+        return grids[0].replace(columns=columns, attrs=attrs, wcs=grids[0].wcs if len(wcs) == 1 else None)
+
+    @cached_property
+    def planes(self) -> Mapping[str, Plane]:
+        shared = [name for name in self.parts[0].planes if all(name in part.planes for part in self.parts)]
+        return {name: self.parts[0].planes[name] for name in shared}
+
+    def _split(self, frames: Span) -> Iterator[tuple[Producer, Span, Span]]:
+        """Part, its own positions, and the joined positions they are at."""
+        start = 0
+        for part in self.parts:
+            joined = Span(start, start + part.grid.n_frames)
+            common = frames.clip(joined)
+            if len(common):
+                yield part, common.shift(-start), common
+            start = joined.stop
+
+    def upstream(self, window: Window, planes: Collection[str]) -> list[tuple[Producer, Window]]:
+        return [(part, window.with_frames(own)) for part, own, _ in self._split(window.frames)]
+
+    def _produce(self, window: Window, planes: frozenset[str]) -> Patch:
+        pieces = list(self._split(window.frames))
+        if len(pieces) == 1:
+            part, own, _ = pieces[0]
+            return Patch(window, part.produce(window.with_frames(own), planes).planes)
+        shape = self.grid.shape(window)
+        out = Patch(window, {name: np.empty(shape, self.planes[name].dtype) for name in sorted(planes)})
+        for part, own, joined in pieces:
+            patch = part.produce(window.with_frames(own), planes)
+            for name in planes:
+                out[name][joined.slice_in(window.frames)] = patch[name]
+        return out
+
+    def peak_bytes(self, window: Window, planes: Collection[str]) -> int:
+        pieces = list(self._split(window.frames))
+        worst = max((part.peak_bytes(window.with_frames(own), planes) for part, own, _ in pieces), default=0)
+        return worst + (self.bytes_of(window, planes) if len(pieces) > 1 else 0)
+
+
+def concat(*observations: xr.Dataset | xr.DataArray) -> xr.Dataset:
+    """Join observations along time under new frame numbers 0, 1, 2, ...; lazy.
+
+    Parameters
+    ----------
+    observations : frames of one shape, bands, colour filter array; the planes that all of them have are joined
+
+    Returns
+    -------
+    Dataset (time, [band,] y, x)
+
+    Raises
+    ------
+    DataError : frames that differ in their pixels, bands or colour filter array; no plane in common
+    """
+    if not observations:
+        raise DataError("nothing to join; give at least one observation")
+    names = [[str(name) for name in data.data_vars] if isinstance(data, xr.Dataset) else None for data in observations]
+    shared = [n for n in names[0] if all(other is not None and n in other for other in names)] if names[0] else None
+    if shared == []:
+        raise DataError(f"no plane in common: {'; '.join(', '.join(known or ()) for known in names)}")
+    joined = Concatenated(tuple(as_producer(data, shared) for data in observations))
+    return lazy(joined, shared)

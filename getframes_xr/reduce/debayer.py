@@ -1,0 +1,203 @@
+"""Debayer: three bands out of a colour filter array.
+
+superpixel: one pixel of the new grid per 2 x 2 cell, green the mean of its two; no interpolation, half the resolution:
+    parent = 2 index + 0.5
+bilinear:   the same grid; a colour a pixel does not have is the mean of its good neighbours of that colour (2 or 4)
+
+Flagged samples are left out; where none is left the value is NaN and the flags say why. Each band has its own flags. A
+pixel's own sample is never replaced by its neighbours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal, get_args
+
+import numpy as np
+import xarray as xr
+
+from getframes_xr.core.errors import DataError, OptionError
+from getframes_xr.core.kernel import kernel
+from getframes_xr.core.patch import Array, Patch
+from getframes_xr.core.vocabulary import BAD, COLOUR_BANDS, PLANES, Flag, Plane
+from getframes_xr.core.window import Grid, Span, Window
+from getframes_xr.engine.lazy import lazy
+from getframes_xr.engine.producer import Producer
+from getframes_xr.reduce.regrid import span_of_bins, wcs_of_bins
+from getframes_xr.reduce.stack import producer_with_flags, sample_plane
+
+Method = Literal["superpixel", "bilinear"]
+_NAN = np.float32(np.nan)
+_BAD = np.uint16(BAD)
+_NO_DATA = np.uint16(Flag.NO_DATA)
+
+
+@kernel
+def superpixels(samples: Array, marks: Array, colour: Array, image: Array, flags: Array) -> None:
+    """Fill image and flags (band, y, x) from samples (2 y, 2 x); ``colour`` (2, 2) : band of each place of a cell."""
+    for y in range(image.shape[1]):
+        for x in range(image.shape[2]):
+            for band in range(3):
+                total = np.float32(0.0)
+                number = np.float32(0.0)
+                good_marks = np.uint16(0)
+                all_marks = np.uint16(0)
+                for dy in range(2):
+                    for dx in range(2):
+                        if colour[dy, dx] == band:
+                            value = samples[2 * y + dy, 2 * x + dx]
+                            mark = marks[2 * y + dy, 2 * x + dx]
+                            all_marks |= mark
+                            if (mark & _BAD) == 0 and value == value:
+                                total += value
+                                number += np.float32(1.0)
+                                good_marks |= mark
+                image[band, y, x] = total / number if number > 0 else _NAN
+                missing = all_marks if (all_marks & _BAD) != 0 else all_marks | _NO_DATA
+                flags[band, y, x] = good_marks if number > 0 else missing
+
+
+@kernel
+def bilinear(
+    samples: Array,
+    marks: Array,
+    colour: Array,
+    top: int,
+    left: int,
+    phase_y: int,
+    phase_x: int,
+    image: Array,
+    flags: Array,
+) -> None:
+    """Fill image and flags (band, y, x); its pixel (0, 0) is samples[top, left], whose absolute parity is the phase."""
+    height, width = samples.shape
+    for y in range(image.shape[1]):
+        for x in range(image.shape[2]):
+            own = colour[(y + phase_y) & 1, (x + phase_x) & 1]
+            for band in range(3):
+                reach = 0 if band == own else 1
+                total = np.float32(0.0)
+                number = np.float32(0.0)
+                good_marks = np.uint16(0)
+                all_marks = np.uint16(0)
+                for dy in range(-reach, reach + 1):
+                    for dx in range(-reach, reach + 1):
+                        sy, sx = top + y + dy, left + x + dx
+                        if sy < 0 or sx < 0 or sy >= height or sx >= width:
+                            continue
+                        if colour[(y + dy + phase_y) & 1, (x + dx + phase_x) & 1] != band:
+                            continue
+                        value = samples[sy, sx]
+                        mark = marks[sy, sx]
+                        all_marks |= mark
+                        if (mark & _BAD) == 0 and value == value:
+                            total += value
+                            number += np.float32(1.0)
+                            good_marks |= mark
+                image[band, y, x] = total / number if number > 0 else _NAN
+                missing = all_marks if (all_marks & _BAD) != 0 else all_marks | _NO_DATA
+                flags[band, y, x] = good_marks if number > 0 else missing
+
+
+@dataclass(frozen=True, eq=False)
+class Debayered(Producer):
+    """Frames (time, y, x) of a colour filter array as (time, band, y, x), bands red, green, blue.
+
+    Raises
+    ------
+    DataError : the frames have no ``cfa_pattern``
+    """
+
+    parent: Producer
+    method: Method = "superpixel"
+    plane: str = "image"
+
+    def __post_init__(self) -> None:
+        if self.parent.grid.cfa is None:
+            raise DataError("these frames have no cfa_pattern: they are mono, or debayered already")
+
+    @cached_property
+    def grid(self) -> Grid:
+        grid = self.parent.grid
+        if self.method == "bilinear":
+            return grid.replace(bands=COLOUR_BANDS, cfa=None)
+        columns = grid.columns
+        if columns is not None and "wcs" in columns:
+            texts = np.array([wcs_of_bins(str(text) or None, 2, 0.5) or "" for text in columns["wcs"]], dtype=object)
+            columns = dict(columns) | {"wcs": texts}
+        y, x = span_of_bins(grid.y, 2), span_of_bins(grid.x, 2)
+        return grid.replace(y=y, x=x, bands=COLOUR_BANDS, cfa=None, wcs=wcs_of_bins(grid.wcs, 2, 0.5), columns=columns)
+
+    @cached_property
+    def planes(self) -> Mapping[str, Plane]:
+        return {"image": Plane(PLANES["image"].dtype, self.parent.planes[self.plane].units), "flags": PLANES["flags"]}
+
+    @cached_property
+    def _colour(self) -> Array:
+        order = {"R": 0, "G": 1, "B": 2}
+        return np.array([order[letter] for letter in self.parent.grid.cfa or ""], np.int64).reshape(2, 2)
+
+    @cached_property
+    def _read(self) -> tuple[str, ...]:
+        return (self.plane, "flags") if "flags" in self.parent.planes else (self.plane,)
+
+    def footprint(self, window: Window) -> Window:
+        """The window of raw pixels that a window needs."""
+        if self.method == "bilinear":
+            return window.grow(1).clip(self.parent.grid.window)
+        y, x = Span(2 * window.y.start, 2 * window.y.stop), Span(2 * window.x.start, 2 * window.x.stop)
+        return Window(window.frames, y, x)
+
+    def upstream(self, window: Window, planes: Collection[str]) -> list[tuple[Producer, Window]]:
+        return [(self.parent, self.footprint(window))]
+
+    def _produce(self, window: Window, planes: frozenset[str]) -> Patch:
+        shape = self.grid.shape(window)
+        image, flags = np.empty(shape, np.float32), np.empty(shape, np.uint16)
+        wanted = self.footprint(window)
+        if image.size:
+            patch = self.parent.produce(wanted, self._read)
+            frames = patch[self.plane] if patch.timed else patch[self.plane][None]
+            samples = frames.astype(np.float32, copy=False)
+            none = np.zeros(samples.shape[1:], np.uint16)
+            for i in range(len(samples)):
+                marks = none if "flags" not in patch else (patch["flags"][i] if patch.timed else patch["flags"])
+                out = (image[i], flags[i]) if patch.timed else (image, flags)
+                if self.method == "superpixel":
+                    superpixels(samples[i], marks, self._colour, *out)
+                else:
+                    top, left = window.y.start - wanted.y.start, window.x.start - wanted.x.start
+                    phase = (window.y.start & 1, window.x.start & 1)
+                    bilinear(samples[i], marks, self._colour, top, left, *phase, *out)
+        made: dict[str, Array] = {"image": image, "flags": flags}
+        return Patch(window, {name: made[name] for name in sorted(planes)}, self.grid.timed)
+
+    def peak_bytes(self, window: Window, planes: Collection[str]) -> int:
+        wanted = self.footprint(window)
+        asked = self.parent.bytes_of(wanted, self._read) + 6 * wanted.pixels
+        return max(self.parent.peak_bytes(wanted, self._read), asked + self.bytes_of(window, ("image", "flags")))
+
+
+def debayer(frames: xr.Dataset | xr.DataArray, method: Method = "superpixel") -> xr.Dataset:
+    """Bands red, green, blue of frames with a colour filter array; lazy.
+
+    Parameters
+    ----------
+    frames : ``image`` (or ``adu``), perhaps ``flags``, with the scalar coordinate ``cfa_pattern``
+    method : "superpixel" (half the size) or "bilinear" (the same size)
+
+    Returns
+    -------
+    Dataset (time, band, y, x) of ``image`` and ``flags``
+
+    Raises
+    ------
+    OptionError : an unknown method
+    DataError : no ``cfa_pattern``, strided or relabelled y, x
+    """
+    if method not in get_args(Method):
+        raise OptionError("debayer method", method, ", ".join(get_args(Method)))
+    plane = sample_plane(frames)
+    return lazy(Debayered(producer_with_flags(frames, plane), method, plane))
