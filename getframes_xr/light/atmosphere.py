@@ -23,7 +23,7 @@ Floats = NDArray[np.float64]
 
 
 class Seeing(Options):
-    """FWHM of each frame: the PSF's, times exp of a smooth series and of a number per frame; optionally times a curve."""
+    """FWHM of each frame: the PSF's times exp of (a smooth series + a number per frame), times an optional curve."""
 
     rms_fraction: Annotated[float, Field(ge=0, le=1)] = 0.1
     correlation_s: Annotated[float, Field(gt=0, le=1e6)] = 900.0

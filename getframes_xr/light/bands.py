@@ -71,7 +71,7 @@ class Band:
     @cached_property
     def ab_zero_point(self) -> float:
         """Photons s^-1 m^-2 of AB magnitude 0."""
-        return AB_ZERO_W_PER_M2_HZ / PLANCK_J_S * self.integral(1.0 / self.grid_nm)
+        return float(AB_ZERO_W_PER_M2_HZ / PLANCK_J_S * self.integral(1.0 / self.grid_nm))
 
     @cached_property
     def vega_photons(self) -> float:
@@ -92,7 +92,7 @@ class Band:
         """Photons s^-1 m^-2 of magnitude 0 in the band's own system."""
         if self.system == "ab":
             return self.ab_zero_point
-        return self.vega_photons * 10.0 ** (0.4 * self.vega_magnitude)
+        return float(self.vega_photons * 10.0 ** (0.4 * self.vega_magnitude))
 
     @cached_property
     def ab_minus_vega(self) -> float:

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,9 +41,11 @@ class Column:
 
     Raises
     ------
-    OptionError : the values are not numbers on one axis
+    OptionError : the values are not numbers on as many axes as there should be
     DataError : a path in TOML cannot be read, or a long column has no file to go to
     """
+
+    axes: ClassVar[int] = 1
 
     def __init__(self, values: Any) -> None:
         if isinstance(values, Column):
@@ -52,11 +54,13 @@ class Column:
             array = _read(Path(values))
         else:
             try:
-                array = np.array(values, dtype=np.float64, ndmin=1)
+                array = np.array(values, dtype=np.float64, ndmin=self.axes)
             except (TypeError, ValueError) as error:
-                raise OptionError("Column", values, "a sequence of numbers, or the path of a .npy file") from error
-        if array.ndim != 1:
-            raise OptionError("Column", f"an array shaped {array.shape}", "one axis")
+                raise OptionError(
+                    type(self).__name__, values, "numbers, or the path of a .npy file"
+                ) from error
+        if array.ndim != self.axes:
+            raise OptionError(type(self).__name__, f"an array shaped {array.shape}", f"{self.axes} axes")
         array = array if not array.flags.writeable else np.ascontiguousarray(array)
         array.setflags(write=False)
         self.values: NDArray[np.float64] = array
@@ -76,30 +80,31 @@ class Column:
         return np.array(self.values, dtype=dtype, copy=True) if copy or dtype is not None else self.values
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Column) and self.token() == other.token()
+        return type(other) is type(self) and self.token() == other.token()
 
     def __hash__(self) -> int:
         return hash(self.token())
 
     def __repr__(self) -> str:
-        shown = ", ".join(f"{value:g}" for value in self.values[:3])
-        return f"Column({shown}{', ...' if len(self) > 3 else ''}; {len(self)} rows)"
+        shown = ", ".join(f"{value:g}" for value in self.values.ravel()[:3])
+        return f"{type(self).__name__}({shown}{', ...' if self.values.size > 3 else ''}; shape {self.values.shape})"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Column, (self.values,)
+        return type(self), (self.values,)
 
-    def to_toml(self) -> list[float] | str:
+    def to_toml(self) -> list[Any] | str:
         """A list, or the path of the file that holds a long column.
 
         Raises
         ------
         DataError : the column is long and there is no TOML file it could lie beside
         """
-        if len(self) <= INLINE_ROWS:
-            return [float(value) for value in self.values]
+        if self.values.size <= INLINE_ROWS:
+            inline: list[Any] = self.values.tolist()
+            return inline
         toml = _TOML.get()
         if toml is None:
-            raise DataError(f"a column of {len(self)} rows needs a file beside the TOML: give to_toml a path")
+            raise DataError(f"a column of {self.values.size} numbers needs a file beside the TOML: give to_toml a path")
         path = toml.parent / f"{toml.stem}_columns" / f"{self.token()}.npy"
         if not path.exists():
             try:
@@ -114,6 +119,12 @@ class Column:
         return core_schema.no_info_plain_validator_function(
             cls, serialization=core_schema.plain_serializer_function_ser_schema(lambda column: column.to_toml())
         )
+
+
+class Raster(Column):
+    """Read-only float64 numbers (y, x): a picture; kept like a column."""
+
+    axes: ClassVar[int] = 2
 
 
 def _read(path: Path) -> NDArray[np.float64]:

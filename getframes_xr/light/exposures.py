@@ -57,7 +57,7 @@ class Exposures(Options):
     @property
     def elapsed_s(self) -> NDArray[np.float64]:
         """Start of each exposure from the start of frame 0, float64 (n,)."""
-        return np.arange(self.n) * self.spacing_s
+        return np.arange(self.n).astype(np.float64) * np.float64(self.spacing_s)
 
     @property
     def columns(self) -> dict[str, NDArray[Any]]:

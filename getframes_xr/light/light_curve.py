@@ -117,9 +117,7 @@ class Table(LightCurve):
     def _usable(self) -> Self:
         time, factor = self.time_s.values, self.factor.values
         if len(time) != len(factor) or len(time) == 0:
-            raise OptionError(
-                "Table.factor", f"{len(factor)} values", f"as many as time_s has ({len(time)}), at least 1"
-            )
+            raise OptionError("Table.factor", f"{len(factor)} values", f"as many as time_s: {len(time)}, and >= 1")
         if not np.isfinite(time).all() or not (np.diff(time) > 0).all():
             raise OptionError("Table.time_s", self.time_s, "finite and increasing")
         if not np.isfinite(factor).all() or (factor < 0).any():

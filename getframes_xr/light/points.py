@@ -26,7 +26,7 @@ _PER_SIGMA = 128
 _REACH_SIGMA = 6.25  # Phi(-6.25) = 2e-10
 _ENTRIES = 1601
 _STEP_FWHM = 0.25  # longest piece of a track
-_WIDEST = 4.0  # Gaussians wider than this many stamp radii are left out of the stamp
+_WIDEST = 2.0  # Gaussians wider than this many stamp radii are left out of the stamp
 
 
 @kernel
@@ -48,16 +48,16 @@ def phi_table() -> tuple[Floats, Floats]:
 
 
 @kernel(inline="always")
-def phi(z, value, slope):  # type: ignore[no-untyped-def]
+def phi(z: float, value: Floats, slope: Floats) -> float:
     """Normal distribution function by the table."""
     if z <= -_REACH_SIGMA:
         return 0.0
     if z >= _REACH_SIGMA:
         return 1.0
     t = (z + _REACH_SIGMA) * _PER_SIGMA
-    i = np.int64(t)
+    i = int(t)
     f = t - i
-    p0, p1, m0, m1 = value[i], value[i + 1], slope[i], slope[i + 1]
+    p0, p1, m0, m1 = float(value[i]), float(value[i + 1]), float(slope[i]), float(slope[i + 1])
     d = p1 - p0
     return p0 + f * (m0 + f * (3.0 * d - 2.0 * m0 - m1 + f * (m0 + m1 - 2.0 * d)))
 
@@ -81,14 +81,8 @@ def place_points(
     out : float64 (m, 4), written: y, x at mid-exposure on the grid of 2^-16 px; path during the exposure [px]
     reach : int64 (m,), written: half size of the stamp [px]
     """
-    cosine, sine, pivot_y, pivot_x, dy, dx = (
-        geometry[0],
-        geometry[1],
-        geometry[2],
-        geometry[3],
-        geometry[4],
-        geometry[5],
-    )
+    cosine, sine, pivot_y, pivot_x = geometry[0], geometry[1], geometry[2], geometry[3]
+    dy, dx = geometry[4], geometry[5]
     drift_y, drift_x, turn, middle, exposure = geometry[6], geometry[7], geometry[8], geometry[9], geometry[10]
     centre_y, centre_x, k1, k2 = geometry[11], geometry[12], geometry[13], geometry[14]
     for i in range(chosen.size):
@@ -120,7 +114,39 @@ def place_points(
         k = 0
         while k < radii.size - 1 and brightest[k] < level:
             k += 1
-        reach[i] = np.int64(np.ceil(radii[k] * fwhm))
+        reach[i] = int(np.ceil(radii[k] * fwhm))
+
+
+@kernel
+def _add_rows(
+    out: Floats, y0: int, x0: int, first: int, last: int, begin: int, end: int, even: Floats, odd: Floats, n: int,
+    k: int, sigma: Floats, fwhm: float, blur_y: float, centre_y: float, offset_y: Floats, lower: Floats,
+    value: Floats, slope: Floats,
+) -> None:  # fmt: skip
+    """Add one Gaussian, or four together (an absent one has no share), to the rows first .. last."""
+    count = end - begin
+    width = np.empty(4)
+    centre = np.empty(4)
+    rise = np.zeros(4)
+    for m in range(n):
+        width[m] = np.sqrt(sigma[k + m] * fwhm * (sigma[k + m] * fwhm) + blur_y)
+        centre[m] = centre_y + offset_y[k + m] * fwhm
+    for row in range(first, last):
+        for m in range(n):
+            upper = phi((row + 0.5 - centre[m]) / width[m], value, slope)
+            rise[m] = upper - lower[m]
+            lower[m] = upper
+        target = out[row - y0, begin - x0 : end - x0]
+        profile = odd if (row & 1) == 1 else even
+        if n == 1:
+            g, a = rise[0], profile[0]
+            for j in range(count):
+                target[j] += g * a[j]
+        else:
+            g0, g1, g2, g3 = rise[0], rise[1], rise[2], rise[3]
+            a0, a1, a2, a3 = profile[0], profile[1], profile[2], profile[3]
+            for j in range(count):
+                target[j] += (g0 * a0[j] + g1 * a1[j]) + (g2 * a2[j] + g3 * a3[j])
 
 
 @kernel
@@ -142,57 +168,65 @@ def add_points(
     """
     y1, x1 = y0 + out.shape[0], x0 + out.shape[1]
     colours = photons.shape[1]
-    even = np.empty(out.shape[1])
-    odd = np.empty(out.shape[1])
+    even = np.zeros((4, out.shape[1]))
+    odd = np.zeros((4, out.shape[1]))
+    lower = np.empty(4)
+    shift = 0.0
+    for k in range(weight.size):
+        shift = max(shift, max(abs(offset_y[k]), abs(offset_x[k])) * fwhm)
     for i in range(places.shape[0]):
         py, px, vy, vx = places[i, 0], places[i, 1], places[i, 2], places[i, 3]
         half_y = reach[i] + 0.5 * abs(vy)
         half_x = reach[i] + 0.5 * abs(vx)
         if py + half_y < y0 - 1.0 or py - half_y > y1 or px + half_x < x0 - 1.0 or px - half_x > x1:
             continue
-        top = max(y0, np.int64(np.floor(py - half_y + 0.5)))
-        bottom = min(y1, np.int64(np.floor(py + half_y + 0.5)) + 1)
-        left = max(x0, np.int64(np.floor(px - half_x + 0.5)))
-        right = min(x1, np.int64(np.floor(px + half_x + 0.5)) + 1)
+        top = max(y0, int(np.floor(py - half_y + 0.5)))
+        bottom = min(y1, int(np.floor(py + half_y + 0.5)) + 1)
+        left = max(x0, int(np.floor(px - half_x + 0.5)))
+        right = min(x1, int(np.floor(px + half_x + 0.5)) + 1)
         if top >= bottom or left >= right:
             continue
-        pieces = 1 + np.int64(np.floor(np.sqrt(vy * vy + vx * vx) / (_STEP_FWHM * fwhm)))
-        piece_y, piece_x = vy / pieces, vx / pieces
+        used = 1  # Gaussians that matter inside the stamp
+        while used < weight.size and sigma[used] * fwhm <= _WIDEST * reach[i]:
+            used += 1
+        narrow = 0  # of these, the ones that do not fill the stamp
+        span = reach[i] + 1.0 + abs(vy) + abs(vx) + shift
+        while narrow < used and _REACH_SIGMA * sigma[narrow] * fwhm < span:
+            narrow += 1
+        pieces = 1 + int(np.floor(np.sqrt(vy * vy + vx * vx) / (_STEP_FWHM * fwhm)))
+        blur_y, blur_x = vy / pieces * (vy / pieces) / 12.0, vx / pieces * (vx / pieces) / 12.0
         for s in range(pieces):
             along = (s + 0.5) / pieces - 0.5
-            for k in range(weight.size):
-                width = sigma[k] * fwhm
-                if k > 0 and width > _WIDEST * reach[i]:
-                    break
-                sy = np.sqrt(width * width + piece_y * piece_y / 12.0)
-                sx = np.sqrt(width * width + piece_x * piece_x / 12.0)
-                cy = py + vy * along + offset_y[k] * fwhm
-                cx = px + vx * along + offset_x[k] * fwhm
-                first = max(top, np.int64(np.floor(cy - _REACH_SIGMA * sy + 0.5)))
-                last = min(bottom, np.int64(np.floor(cy + _REACH_SIGMA * sy + 0.5)) + 1)
-                begin = max(left, np.int64(np.floor(cx - _REACH_SIGMA * sx + 0.5)))
-                end = min(right, np.int64(np.floor(cx + _REACH_SIGMA * sx + 0.5)) + 1)
-                if first >= last or begin >= end:
-                    continue
-                share = weight[k] / pieces
-                lower = phi((begin - 0.5 - cx) / sx, value, slope)
-                for column in range(begin, end):
-                    upper = phi((column + 0.5 - cx) / sx, value, slope)
-                    g = (upper - lower) * share
-                    lower = upper
-                    even[column - begin] = g * photons[i, parity[column & 1]]
-                    if colours > 1:
-                        odd[column - begin] = g * photons[i, parity[2 + (column & 1)]]
-                n = end - begin
-                lower = phi((first - 0.5 - cy) / sy, value, slope)
-                for row in range(first, last):
-                    upper = phi((row + 0.5 - cy) / sy, value, slope)
-                    g = upper - lower
-                    lower = upper
-                    target = out[row - y0, begin - x0 : end - x0]
-                    if colours > 1 and (row & 1) == 1:
-                        for j in range(n):
-                            target[j] += g * odd[j]
-                    else:
-                        for j in range(n):
-                            target[j] += g * even[j]
+            k = 0
+            while k < used:
+                n = 1 if k < narrow else min(4, used - k)
+                first, last, begin, end = top, bottom, left, right
+                for m in range(n):
+                    variance = sigma[k + m] * fwhm * (sigma[k + m] * fwhm)
+                    sx = np.sqrt(variance + blur_x)
+                    sy = np.sqrt(variance + blur_y)
+                    cy = py + vy * along + offset_y[k + m] * fwhm
+                    cx = px + vx * along + offset_x[k + m] * fwhm
+                    if k < narrow:
+                        first = max(top, int(np.floor(cy - _REACH_SIGMA * sy + 0.5)))
+                        last = min(bottom, int(np.floor(cy + _REACH_SIGMA * sy + 0.5)) + 1)
+                        begin = max(left, int(np.floor(cx - _REACH_SIGMA * sx + 0.5)))
+                        end = min(right, int(np.floor(cx + _REACH_SIGMA * sx + 0.5)) + 1)
+                        if first >= last or begin >= end:
+                            break
+                    share = weight[k + m] / pieces
+                    before = phi((begin - 0.5 - cx) / sx, value, slope)
+                    for column in range(begin, end):
+                        after = phi((column + 0.5 - cx) / sx, value, slope)
+                        g = (after - before) * share
+                        before = after
+                        even[m, column - begin] = g * photons[i, parity[column & 1]]
+                        if colours > 1:
+                            odd[m, column - begin] = g * photons[i, parity[2 + (column & 1)]]
+                    lower[m] = phi((first - 0.5 - cy) / sy, value, slope)
+                if first < last and begin < end:
+                    _add_rows(
+                        out, y0, x0, first, last, begin, end, even, odd if colours > 1 else even, n, k, sigma, fwhm,
+                        blur_y, py + vy * along, offset_y, lower, value, slope,
+                    )  # fmt: skip
+                k += n

@@ -40,6 +40,7 @@ from getframes_xr.light.wcs import Wcs
 
 AnyPsf = Annotated[SerializeAsAny[Psf], BeforeValidator(PSFS.build)]
 FIRST_START = "first_start"  # attribute of the grid: start of frame 0, from which light curves and drift count
+SEED = "scene_seed"  # attribute of the grid: seed of what the sky does from frame to frame
 
 
 class Scene(Options):
@@ -60,7 +61,7 @@ class Scene(Options):
     wcs: Wcs | None = None
 
     def grid(
-        self, shape: tuple[int, int] | tuple[Span, Span], exposures: Exposures, *, seed: int | str = 0,
+        self, shape: tuple[int, int] | tuple[Span, Span], exposures: Exposures, seed: int | str = 0,
         cfa: str | None = None,
     ) -> Grid:  # fmt: skip
         """The grid of a night: the detector's extent and the per-frame columns.
@@ -103,14 +104,14 @@ class Scene(Options):
                 pivot = self._pivot(centre)
                 texts = [self.wcs.cards(centre, scale, (dy, dx), angle, pivot) for dy, dx, angle in moved]
                 columns["wcs"] = np.array(texts, dtype=object)
-        return Grid(y, x, columns=columns, cfa=cfa, wcs=wcs, attrs={FIRST_START: exposures.start})
+        return Grid(y, x, columns=columns, cfa=cfa, wcs=wcs, attrs={FIRST_START: exposures.start, SEED: seed})
 
     def frames(
-        self, shape: tuple[int, int] | tuple[Span, Span], exposures: Exposures, *, seed: int | str = 0,
+        self, shape: tuple[int, int] | tuple[Span, Span], exposures: Exposures, seed: int | str = 0,
         cfa: str | None = None,
     ) -> SceneFrames:  # fmt: skip
         """The producer of this scene's light on a detector of the given shape; see `grid`."""
-        return SceneFrames(self, self.grid(shape, exposures, seed=seed, cfa=cfa), seed)
+        return SceneFrames(self, self.grid(shape, exposures, seed, cfa))
 
     def truth_light_curve(self, exposures: Exposures, *, cfa: str | None = None) -> xr.DataArray:
         """Photons that each named source with a light curve sends into each exposure.
@@ -126,9 +127,8 @@ class Scene(Options):
         sight = Sight(self.telescope, self.psf, self.wcs, self.optics, span, span, cfa)
         start = exposures.elapsed_s
         found = [item for source in self.sources for item in source.curves(sight)]
-        rows = [
-            rate * exposures.exposure_s * curve.mean(start, start + exposures.exposure_s) for _, rate, curve in found
-        ]
+        stop = start + exposures.exposure_s
+        rows = [rate * exposures.exposure_s * curve.mean(start, stop) for _, rate, curve in found]
         values = np.stack(rows, axis=1) if rows else np.empty((exposures.n, 0))
         columns = exposures.columns
         coords = {
@@ -177,7 +177,6 @@ class SceneFrames(Producer):
 
     scene: Scene
     grid: Grid
-    seed: int | str = 0
 
     def __post_init__(self) -> None:
         for name in ("frame", "start", "exposure_s"):
@@ -224,7 +223,7 @@ class SceneFrames(Producer):
     def _elapsed(self) -> NDArray[np.float64]:
         start = self.grid.column("start").astype("datetime64[ns]")
         first = np.datetime64(self.grid.attrs.get(FIRST_START, start.min() if len(start) else "2000-01-01"), "ns")
-        result: NDArray[np.float64] = (start - first).astype(np.int64) * 1e-9
+        result: NDArray[np.float64] = (start - first).astype(np.int64) / np.float64(1e9)
         return result
 
     def _produce(self, window: Window, planes: frozenset[str]) -> Patch:
@@ -246,7 +245,9 @@ class SceneFrames(Producer):
 
     def peak_bytes(self, window: Window, planes: Collection[str]) -> int:
         one = window.with_frames(Span(window.frames.start, window.frames.start + 1))
-        return self.bytes_of(window, planes) + 8 * one.pixels + sum(source.peak_bytes(one) for source in _lights(self))
+        view = self.view(window.frames.start) if len(window.frames) else None
+        scratch = 0 if view is None else sum(source.peak_bytes(one, view) for source in _lights(self))
+        return self.bytes_of(window, planes) + 8 * one.pixels + scratch
 
 
 _KEPT: OrderedDict[str, tuple[Light, ...]] = OrderedDict()
@@ -261,7 +262,7 @@ def _lights(frames: SceneFrames) -> tuple[Light, ...]:
         if token in _KEPT:
             _KEPT.move_to_end(token)
             return _KEPT[token]
-        made = tuple(source.light(frames.sight, frames.seed) for source in frames.scene.sources)
+        made = tuple(source.light(frames.sight, frames.grid.attrs.get(SEED, 0)) for source in frames.scene.sources)
         _KEPT[token] = made
         while len(_KEPT) > _KEPT_SCENES:
             _KEPT.popitem(last=False)

@@ -119,7 +119,7 @@ class View:
 
     @cached_property
     def geometry(self) -> Floats:
-        """float64 (15,) for the kernels: cosine, sine, pivot, offset, path, turn [rad], mid-time, exposure, centre, k1, k2."""
+        """float64 (15,): cosine, sine, pivot, offset, path, turn [rad], mid-time, exposure, centre, k1, k2."""
         sine, cosine = sine_cosine_of_turns(self.angle_deg / 360.0)
         turn = self.turn_deg * 0.017453292519943295
         return np.array([
@@ -128,7 +128,7 @@ class View:
         ])  # fmt: skip
 
     def reference_box(self, box: tuple[float, float, float, float]) -> tuple[float, float, float, float]:
-        """Bounds, on the reference frame, of the places that this exposure shows inside a box (low_y, high_y, low_x, high_x)."""
+        """Bounds on the reference frame of what this exposure shows in a box (low_y, high_y, low_x, high_x)."""
         low_y, high_y, low_x, high_x = box
         k1, k2 = self.distortion
         if k1 or k2:

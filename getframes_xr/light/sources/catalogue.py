@@ -59,12 +59,10 @@ class CatalogueLight(Light):
             return np.arange(len(self.y), dtype=np.int64)
         radii, brightest = self.sight.mixture.reach
         per_area = view.exposure_s / (view.fwhm_px * view.fwhm_px)
-        reach = {
-            strongest: float(radii[min(np.searchsorted(brightest, strongest * per_area), len(radii) - 1)])
-            * view.fwhm_px
-            + 2.0
-            for strongest in self.index.strongest
-        }
+        reach: dict[float, float] = {}
+        for strongest in self.index.strongest:
+            at = min(int(np.searchsorted(brightest, strongest * per_area)) + 1, len(radii) - 1)  # one more: rounding
+            reach[strongest] = float(radii[at]) * view.fwhm_px + 2.0
         furthest = max(reach.values(), default=0.0)
         path = view.path_bound_px(frame_diagonal(self.sight.y, self.sight.x) + furthest)
         box = view.reference_box((window.y.start - 1.0, window.y.stop, window.x.start - 1.0, window.x.stop))
@@ -80,9 +78,9 @@ class CatalogueLight(Light):
         reach = np.empty(len(chosen), np.int64)
         strength = self.strength
         radii, brightest = mixture.reach
+        brightest = brightest / max(view.exposure_s, 1e-12)
         place_points(
-            chosen, self.y, self.x, self.motion, strength, view.geometry, radii, brightest / view.exposure_s if
-            view.exposure_s > 0 else brightest, view.fwhm_px, places, reach,
+            chosen, self.y, self.x, self.motion, strength, view.geometry, radii, brightest, view.fwhm_px, places, reach
         )  # fmt: skip
         photons = self.rates[chosen] * (view.exposure_s * view.transparency)
         for row, curve in self.curves:
@@ -94,6 +92,8 @@ class CatalogueLight(Light):
             mixture.weight, mixture.sigma, mixture.dy, mixture.dx, *phi_table(),
         )  # fmt: skip
 
-    def peak_bytes(self, window: Window) -> int:
-        kept = self.y.nbytes + self.x.nbytes + self.rates.nbytes + self.motion.nbytes + 8 * len(self.y)
-        return kept + self.index.nbytes + len(self.y) * (8 + 8 + 4 * 8 + 8 + 16 * self.rates.shape[1])
+    def peak_bytes(self, window: Window, view: View) -> int:
+        kept = self.y.nbytes + self.x.nbytes + self.rates.nbytes + self.motion.nbytes + self.strength.nbytes
+        per_star = 8 + 8 + 4 * 8 + 8 + 2 * 8 * self.rates.shape[1]  # row (twice), place, reach, photons (twice)
+        scratch = len(self.chosen(window, view)) * per_star + 64 * 8 * len(window.x)
+        return int(kept + self.index.nbytes + scratch)

@@ -35,8 +35,8 @@ class Light(ABC):
         """
 
     @abstractmethod
-    def peak_bytes(self, window: Window) -> int:
-        """Bytes that `add` needs at most beside ``out``, what the light keeps included."""
+    def peak_bytes(self, window: Window, view: View) -> int:
+        """Bytes that `add` needs beside ``out`` in an exposure like this, what the light keeps included."""
 
 
 class Source(Family):

@@ -60,7 +60,7 @@ class SkyLight(Light):
         centre_y, centre_x = self.sight.centre
         _add_plane(out, window.y.start, window.x.start, levels, centre_y, centre_x, slope_y, slope_x)
 
-    def peak_bytes(self, window: Window) -> int:
+    def peak_bytes(self, window: Window, view: View) -> int:
         return 1024
 
 

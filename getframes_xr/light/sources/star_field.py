@@ -38,7 +38,7 @@ class StarField(Source):
     def _ordered(self) -> Self:
         if not (np.isfinite(self.magnitude).all() and self.magnitude[0] <= self.magnitude[1]):
             raise OptionError(
-                "StarField.magnitude", self.magnitude, "(bright, faint), finite, the smaller number first"
+                "StarField.magnitude", self.magnitude, "(bright, faint): two finite numbers, the smaller first"
             )
         return self
 
@@ -81,7 +81,8 @@ class StarField(Source):
         key = key_of(self.seed, "light", "star_field")
         stars = range(n)
         draws = Draws(key, [0], stars, range(4), stream_word(1))
-        return (draws.words()[0] + 0.5) * 2.0**-32
+        numbers: Floats = (draws.words()[0] + 0.5) * 2.0**-32
+        return numbers
 
     def light(self, sight: Sight, seed: int | str) -> CatalogueLight:
         y, x, magnitude, colour = self.table(sight)
