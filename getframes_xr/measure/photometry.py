@@ -1,0 +1,364 @@
+"""Aperture photometry: exact overlap of circle and pixels, local sky per colour, errors of the CCD equation.
+
+    F = sum_i o_i (v_i - sky_c(i)),     o_i = area of pixel i inside the circle
+    var F = F / g + sum_i o_i^2 s_c^2 + sum_c (A_c s_c)^2 / n_c
+
+s_c, n_c: scatter and number of the sky samples of colour c in the ring (mean after clipping at 3 sigma, started at the
+median), A_c the circle's area on that colour, g the gain: 1 in electrons; in ADU the frames' ``gain_e_per_adu``, and
+without one the light's own noise is left out. Bad pixels in the circle take the mean of their good neighbours of the
+same colour and are counted in ``masked_fraction``. Source: Merline & Howell 1995, Exp. Astron. 6, 163.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from getframes_xr.core.errors import DataError, OptionError
+from getframes_xr.core.kernel import kernel
+from getframes_xr.core.patch import Patch
+from getframes_xr.core.vocabulary import BAD, Flag
+from getframes_xr.core.window import Grid
+from getframes_xr.engine.tables import Column, per_frame
+from getframes_xr.measure.background import lattice_of, select
+from getframes_xr.measure.centroid import centre_star
+from getframes_xr.measure.overlap import overlap
+from getframes_xr.measure.stars import measured_planes
+
+Array = np.ndarray[Any, Any]
+
+_MASKED = BAD & ~int(Flag.SATURATED | Flag.BLOOMED)
+_SATURATED = int(Flag.SATURATED | Flag.BLOOMED)
+
+
+@kernel
+def _value(image: Array, flags: Array, bad: int, step: int, y: int, x: int) -> tuple[float, bool]:
+    """Pixel value, and whether it is the mean of its good neighbours of the same colour; NaN where there are none."""
+    v = image[y, x]
+    if flags[y, x] & bad == 0 and np.isfinite(v):
+        return float(v), False
+    ny, nx = image.shape
+    total, n = 0.0, 0
+    for dy in range(-step, step + 1, step):
+        for dx in range(-step, step + 1, step):
+            yy, xx = y + dy, x + dx
+            if 0 <= yy < ny and 0 <= xx < nx and flags[yy, xx] & bad == 0 and np.isfinite(image[yy, xx]):
+                total += image[yy, xx]
+                n += 1
+    return (total / n if n > 0 else np.nan), True
+
+
+@kernel
+def ring_sky(
+    image: Array, flags: Array, bad: int, y0: int, x0: int, index: Array, y: float, x: float,
+    inner: float, outer: float, sky: Array, variance: Array, count: Array,
+) -> None:  # fmt: skip
+    """Clipped mean, variance and number of the ring's samples per band; NaN with fewer than 8."""
+    ny, nx = image.shape
+    n_bands = len(sky)
+    store = np.empty((n_bands, int((2.0 * outer + 3.0) ** 2)), np.float64)
+    count[:] = 0
+    for yy in range(max(0, int(np.ceil(y - outer))), min(ny, int(np.floor(y + outer)) + 1)):
+        for xx in range(max(0, int(np.ceil(x - outer))), min(nx, int(np.floor(x + outer)) + 1)):
+            d2 = (yy - y) * (yy - y) + (xx - x) * (xx - x)
+            v = image[yy, xx]
+            if d2 < inner * inner or d2 > outer * outer or flags[yy, xx] & bad or not np.isfinite(v):
+                continue
+            band = index[(yy + y0) & 1, (xx + x0) & 1]
+            store[band, count[band]] = v
+            count[band] += 1
+    for band in range(n_bands):
+        n = count[band]
+        sky[band], variance[band] = np.nan, np.nan
+        if n < 8:
+            continue
+        centre = float(select(store[band], n, n >> 1))
+        deviation = np.empty(n)
+        for k in range(n):
+            deviation[k] = abs(store[band, k] - centre)
+        sigma = 1.4826 * float(select(deviation, n, n >> 1))
+        if sigma == 0.0:
+            sigma = np.mean(deviation) * 1.2533
+        kept = 0
+        for _ in range(5):
+            limit = 3.0 * sigma
+            now, total, square = 0, 0.0, 0.0
+            for k in range(n):
+                d = store[band, k] - centre
+                if abs(d) <= limit:
+                    now += 1
+                    total += d
+                    square += d * d
+            if now < 2:
+                break
+            mean = total / now
+            centre += mean
+            sigma = np.sqrt(max(square / now - mean * mean, 0.0) / 0.9733)
+            if now == kept:
+                break
+            kept = now
+        sky[band], variance[band], count[band] = centre, sigma * sigma, kept
+
+
+@kernel
+def circle_flux(
+    image: Array, flags: Array, bad: int, saturated: int, y0: int, x0: int, index: Array, step: int,
+    y: float, x: float, radius: float, sky: Array, variance: Array, count: Array, per_signal: float,
+) -> tuple[float, float, float, bool]:  # fmt: skip
+    """Flux, its error, the masked share of the circle, and whether it holds a saturated pixel; NaN off the frame."""
+    ny, nx = image.shape
+    n_bands = len(sky)
+    if not (y - radius >= -0.5 and x - radius >= -0.5 and y + radius <= ny - 0.5 and x + radius <= nx - 0.5):
+        return np.nan, np.nan, np.nan, False
+    area = np.zeros(n_bands)
+    flux, noise, masked, full = 0.0, 0.0, 0.0, False
+    for yy in range(max(0, int(np.floor(y - radius))), min(ny, int(np.ceil(y + radius)) + 1)):
+        for xx in range(max(0, int(np.floor(x - radius))), min(nx, int(np.ceil(x + radius)) + 1)):
+            share = overlap(yy - y, xx - x, radius)
+            if share == 0.0:
+                continue
+            band = index[(yy + y0) & 1, (xx + x0) & 1]
+            v, mended = _value(image, flags, bad, step, yy, xx)
+            flux += share * (v - sky[band])
+            noise += share * share * variance[band]
+            area[band] += share
+            masked += share if mended else 0.0
+            full = full or flags[yy, xx] & saturated != 0
+    total = 0.0
+    for band in range(n_bands):
+        total += area[band]
+        if area[band] > 0.0:
+            noise += area[band] * area[band] * variance[band] / max(count[band], 1)
+    noise += per_signal * max(flux, 0.0)
+    return flux, np.sqrt(noise), masked / total, full
+
+
+@kernel
+def recentre(
+    image: Array, flags: Array, bad: int, y0: int, x0: int, index: Array, step: int, y: float, x: float,
+    sky: Array, sigma: float, reach: float,
+) -> tuple[float, float]:  # fmt: skip
+    """Windowed centroid near (y, x); the start itself where it fails, moves beyond ``reach`` or leaves the frame."""
+    ny, nx = image.shape
+    half = int(np.ceil(3.3 * sigma)) + 1
+    cy, cx = int(np.floor(y + 0.5)), int(np.floor(x + 0.5))
+    margin = step - 1
+    if cy - half - margin < 0 or cx - half - margin < 0 or cy + half + margin >= ny or cx + half + margin >= nx:
+        return y, x
+    size = 2 * half + 1
+    raw = np.empty((size + 2 * margin, size + 2 * margin))
+    for i in range(size + 2 * margin):
+        for j in range(size + 2 * margin):
+            yy, xx = cy - half - margin + i, cx - half - margin + j
+            v, _ = _value(image, flags, bad, step, yy, xx)
+            raw[i, j] = v - sky[index[(yy + y0) & 1, (xx + x0) & 1]]
+    stamp = raw
+    if margin:  # [1 2 1] x [1 2 1] / 16: the luminance at every pixel of a colour filter array
+        stamp = np.empty((size, size))
+        for i in range(size):
+            for j in range(size):
+                total = 0.0
+                for a in range(3):
+                    for b in range(3):
+                        total += (2 - abs(a - 1)) * (2 - abs(b - 1)) * raw[i + a, j + b]
+                stamp[i, j] = total * 0.0625
+    my, mx = centre_star(stamp, size, y - cy + half, x - cx + half, sigma, reach)
+    if np.isnan(my):
+        return y, x
+    return cy - half + my, cx - half + mx
+
+
+@kernel
+def measure_stars(
+    image: Array, flags: Array, bad: int, saturated: int, y0: int, x0: int, index: Array, n_bands: int,
+    y: Array, x: Array, radii: Array, inner: float, outer: float, per_signal: float, sigma: float, reach: float,
+    place: Array, level: Array, flux: Array, error: Array, masked: Array, full: Array,
+) -> None:  # fmt: skip
+    """All apertures of all stars of one frame; centred again where ``reach`` > 0. Rows of ``flux`` are stars."""
+    step = 2 if n_bands > 1 else 1
+    sky, variance, count = np.empty(n_bands), np.empty(n_bands), np.empty(n_bands, np.int64)
+    for k in range(len(y)):
+        place[k, 0], place[k, 1] = y[k], x[k]
+        level[k] = np.nan
+        masked[k] = np.nan
+        for r in range(len(radii)):
+            flux[k, r], error[k, r] = np.nan, np.nan
+            full[k, r] = False
+        if not (np.isfinite(y[k]) and np.isfinite(x[k])):
+            continue
+        a, b = y[k] - y0, x[k] - x0
+        ring_sky(image, flags, bad | saturated, y0, x0, index, a, b, inner, outer, sky, variance, count)
+        if reach > 0.0:
+            a, b = recentre(image, flags, bad, y0, x0, index, step, a, b, sky, sigma, reach)
+            ring_sky(image, flags, bad | saturated, y0, x0, index, a, b, inner, outer, sky, variance, count)
+        place[k, 0], place[k, 1] = a + y0, b + x0
+        level[k] = np.mean(sky)
+        for r in range(len(radii)):
+            flux[k, r], error[k, r], masked[k], full[k, r] = circle_flux(
+                image, flags, bad, saturated, y0, x0, index, step, a, b, radii[r], sky, variance, count, per_signal
+            )
+
+
+@dataclass(frozen=True)
+class MeasureStars:
+    """The function of one frame behind ``aperture_photometry`` and ``light_curve``.
+
+    ``positions`` is float64 (frame of the producer, star, 2), absolute; ``per_signal`` (frame,) is 1 / gain.
+    """
+
+    plane: str
+    cfa: str | None
+    positions: Array
+    radii: Array
+    annulus: tuple[float, float]
+    per_signal: Array
+    window_sigma: float
+    reach: float
+
+    def __call__(self, patch: Patch) -> dict[str, Any]:
+        image = np.ascontiguousarray(patch[self.plane][0], np.float32)
+        flags = np.zeros(image.shape, np.uint16)
+        if "flags" in patch:
+            flags = np.ascontiguousarray(patch["flags"][0], np.uint16)
+        at = patch.window.frames.start
+        lattice = lattice_of(self.cfa)
+        y, x = (np.ascontiguousarray(self.positions[at, :, axis]) for axis in (0, 1))
+        n, m = len(y), len(self.radii)
+        place, level, masked = np.empty((n, 2)), np.empty(n), np.empty(n)
+        flux, error, full = np.empty((n, m)), np.empty((n, m)), np.empty((n, m), np.bool_)
+        measure_stars(
+            image, flags, _MASKED, _SATURATED, patch.window.y.start, patch.window.x.start, lattice.index, lattice.n_bands,
+            y, x, self.radii, *self.annulus, float(self.per_signal[at]), self.window_sigma, self.reach,
+            place, level, flux, error, masked, full,
+        )  # fmt: skip
+        return {
+            "flux": flux, "flux_err": error, "sky": level, "y": place[:, 0], "x": place[:, 1],
+            "masked_fraction": masked, "saturated": full,
+        }  # fmt: skip
+
+
+def per_signal_of(grid: Grid, units: str) -> Array:
+    """Variance per unit of signal, (frame,): 1 in electrons, 1 / gain in ADU where the gain is known, else 0."""
+    if units == "electron":
+        return np.ones(grid.n_frames)
+    if grid.columns is not None and "gain_e_per_adu" in grid.columns:
+        gain = grid.column("gain_e_per_adu").astype(np.float64)
+        return np.where(np.isfinite(gain) & (gain > 0), 1.0 / np.where(gain > 0, gain, 1.0), 0.0)
+    return np.zeros(grid.n_frames)
+
+
+def measured_stars(
+    frames: xr.Dataset | xr.DataArray, positions: Array, radii: Array, annulus: tuple[float, float],
+    *, window_sigma: float = 1.8, reach: float = 0.0,
+) -> xr.Dataset:  # fmt: skip
+    """Lazy table of apertures at positions (time, star, 2): flux and flux_err (time, star, radius), y, x, sky, ...
+
+    Raises
+    ------
+    DataError : the frames have neither ``image`` nor ``adu``, or bands
+    """
+    box = frames
+    finite = positions[np.isfinite(positions).all(2)]
+    if len(finite) and {"y", "x"} <= set(frames.coords):  # read no more than the stars and their rings
+        margin = annulus[1] + 8.0 + 4.0 * window_sigma
+        cut = {}
+        for axis, dim in enumerate(("y", "x")):
+            labels = frames[dim].values
+            low, high = finite[:, axis].min() - margin, finite[:, axis].max() + margin
+            start, stop = np.searchsorted(labels, low), np.searchsorted(labels, high, side="right")
+            if stop > start:
+                cut[dim] = slice(int(start), int(stop))
+        box = frames.isel(cut)
+    producer, plane, planes = measured_planes(box)
+    grid = producer.grid
+    if grid.bands:
+        raise DataError("aperture photometry takes one plane per frame; select a band first")
+    units = producer.planes[plane].units or "adu"
+    star = {"star": positions.shape[1]}
+    both = star | {"radius": len(radii)}
+    double, truth = np.dtype(np.float64), np.dtype(np.bool_)
+    columns = {
+        "flux": Column(double, units, both), "flux_err": Column(double, units, both), "sky": Column(double, units, star),
+        "y": Column(double, "pixel", star), "x": Column(double, "pixel", star),
+        "masked_fraction": Column(double, "", star), "saturated": Column(truth, "", both),
+    }  # fmt: skip
+    function = MeasureStars(
+        plane, grid.cfa, np.ascontiguousarray(positions, np.float64), np.ascontiguousarray(radii, np.float64),
+        (float(annulus[0]), float(annulus[1])), per_signal_of(grid, units), float(window_sigma), float(reach),
+    )  # fmt: skip
+    table = per_frame(producer, planes, function, columns)
+    return table.assign_coords(radius=np.asarray(radii, np.float64)).assign_attrs(
+        units=units, annulus_px=[float(annulus[0]), float(annulus[1])]
+    )
+
+
+def checked_annulus(radii: Array, annulus: tuple[float, float] | None, option: str) -> tuple[float, float]:
+    """The ring (inner, outer) in px: as given, else from the largest radius + 3 on, 10 px wide.
+
+    Raises
+    ------
+    OptionError : it is no ring
+    """
+    if annulus is None:
+        inner = float(np.max(radii)) + 3.0
+        return inner, inner + 10.0
+    inner, outer = float(annulus[0]), float(annulus[1])
+    if not (np.isfinite([inner, outer]).all() and 0 <= inner and inner + 1 <= outer <= 500):
+        raise OptionError(option, annulus, "0 <= inner, inner + 1 <= outer <= 500 px")
+    return inner, outer
+
+
+def checked_radii(radius_px: float | Sequence[float], option: str) -> Array:
+    """Radii as an increasing float64 vector.
+
+    Raises
+    ------
+    OptionError : a radius is not within 0.5 .. 200 px
+    """
+    radii = np.unique(np.atleast_1d(np.asarray(radius_px, np.float64)))
+    if not (len(radii) and np.isfinite(radii).all() and radii[0] >= 0.5 and radii[-1] <= 200):
+        raise OptionError(option, radius_px, "0.5 .. 200 px")
+    return radii
+
+
+def aperture_photometry(
+    frames: xr.Dataset | xr.DataArray,
+    positions: Any,
+    radius_px: float | Sequence[float],
+    annulus: tuple[float, float] | None = None,
+    *,
+    recentre_px: float = 0.0,
+) -> xr.Dataset:
+    """Sum the light inside circles, with exact pixel overlap, in every frame; lazy.
+
+    Parameters
+    ----------
+    frames : Dataset with ``image`` (or ``adu``) and perhaps ``flags``, with time; colour filter frames too
+    positions : (star, 2) or (time, star, 2), (y, x) absolute [px]; NaN is not measured
+    radius_px : one radius or several, 0.5 .. 200
+    annulus : (inner, outer) radius of the sky ring [px]; default from the largest radius + 3 on, 10 px wide
+    recentre_px : move each circle to the centroid, if that is within this distance; 0 = as given
+
+    Returns
+    -------
+    Dataset : flux, flux_err (time, star, radius) [units of the frames], sky (level per pixel), y, x, masked_fraction
+        (time, star), saturated (time, star, radius); NaN where a circle leaves the frame
+
+    Raises
+    ------
+    OptionError : a radius or the ring is out of range
+    DataError : positions have another shape, or there is nothing to measure
+    """
+    radii = checked_radii(radius_px, "aperture_photometry.radius_px")
+    ring = checked_annulus(radii, annulus, "aperture_photometry.annulus")
+    n = frames.sizes.get("time", 1)
+    where = np.asarray(positions, np.float64)
+    if where.ndim == 2 and where.shape[1] == 2:
+        where = np.broadcast_to(where, (n, *where.shape))
+    if where.ndim != 3 or where.shape[2] != 2 or where.shape[0] != n:
+        raise DataError(f"positions: shape {where.shape}, expected (star, 2) or ({n}, star, 2) of (y, x)")
+    return measured_stars(frames, where, radii, ring, reach=recentre_px)
