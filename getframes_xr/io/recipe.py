@@ -41,13 +41,28 @@ def describe(producer: Producer) -> dict[str, str]:
 
 
 def differences(before: Mapping[str, str], after: Mapping[str, str]) -> list[str]:
-    """What differs between two recipes, most telling first: ``name old -> new``."""
-    names = sorted(set(before) | set(after), key=lambda name: (name == "code", name.startswith("grid."), name))
+    """What differs between two recipes: ``name old -> new``, what a person chose first, what follows from it last."""
+    changed = [name for name in {**before, **after} if before.get(name) != after.get(name)]
+    ranks = {name: _rank(name, before.get(name, ""), after.get(name, "")) for name in changed}
+    told = [name for name in changed if ranks[name] < _HIDDEN] or changed
+    absent = "(absent)"
     return [
-        f"{name} {before.get(name, '(absent)')} -> {after.get(name, '(absent)')}"
-        for name in names
-        if before.get(name) != after.get(name)
+        f"{name.removeprefix('grid.')} {before.get(name, absent)} -> {after.get(name, absent)}"
+        for name in sorted(told, key=lambda name: ranks[name])
     ]
+
+
+_HIDDEN = 4
+
+
+def _rank(name: str, before: str, after: str) -> int:
+    if name in ("key", "fixed_key"):
+        return _HIDDEN  # follow from seed and serial
+    if name == "code":
+        return 3
+    if not name.startswith("grid."):
+        return 0
+    return 2 if " values from " in before + after else 1
 
 
 def _join(prefix: str, name: str) -> str:

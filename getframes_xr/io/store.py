@@ -30,13 +30,15 @@ from getframes_xr.core.digest import digest
 from getframes_xr.core.errors import DataError, OptionError, StoreError
 from getframes_xr.core.vocabulary import X, Y
 from getframes_xr.core.window import Grid, Span, Window
+from getframes_xr.engine.budget import limited_threads
 from getframes_xr.engine.coordinates import coordinates_of
 from getframes_xr.engine.lazy import as_producer, run
+from getframes_xr.engine.plan import choose
 from getframes_xr.engine.producer import Producer
 from getframes_xr.engine.stage import HistoryStage
 from getframes_xr.io.journal import PARTIAL, Index, Journal, Mark, sweep
 from getframes_xr.io.recipe import describe, differences
-from getframes_xr.io.shards import BLOSC, Codec, Layout, ShardWriter, digest_on_disk, shard_shape
+from getframes_xr.io.shards import BLOSC, INNER, Codec, Layout, ShardWriter, digest_on_disk, shard_shape
 from getframes_xr.io.zarr import ROOT, StoreRoot, ZarrFrames, is_store, read_root, with_band
 
 _POLL_S = 0.5
@@ -394,18 +396,18 @@ def _write(
 ) -> int:
     if not todo:
         return 0
-    grid = producer.grid
-    windows = [_window(root, grid, index) for index in todo]
-    tile = _tile(producer, windows[0])
-    sink: Any = WriteShards(str(store), root.layouts, tile)
-    with _reporting(store, root, producer, progress):
+    windows = [_window(root, producer.grid, index) for index in todo]
+    fits = choose(
+        producer, tuple(root.layouts), max(windows, key=lambda w: w.pixels), quantum=INNER, scratch=_scratch(root)
+    )
+    sink: Any = WriteShards(str(store), root.layouts, fits.tile)
+    with _reporting(store, root, producer, progress), limited_threads(fits.forecast.threads):
         return sum(run(producer, windows, tuple(root.layouts), sink))
 
 
-def _tile(producer: Producer, shard: Window) -> tuple[int, int, int]:
-    """(frames, rows, columns) that a task asks for at a time: whole frames, grouped up to 4 Mpx."""
-    frames, rows, columns = shard.shape
-    return max(1, min(frames, 4 * 2**20 // max(1, rows * columns))), rows, columns
+def _scratch(root: StoreRoot) -> int:
+    """Bytes that encoding one inner chunk takes: a padded copy, its shuffled and its encoded form."""
+    return max(3 * int(np.prod(layout.chunk)) * np.dtype(layout.dtype).itemsize for layout in root.layouts.values())
 
 
 @contextmanager

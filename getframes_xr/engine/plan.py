@@ -1,0 +1,444 @@
+"""The plan of a run: windows, bytes, and the memory of the process at its worst moment, before anything starts.
+
+    forecast = base + Held + caches + threads x peak_bytes(window) + result        [resident bytes of one process]
+
+Producers say what a window costs them (``peak_bytes``, scratch included); the plan picks the largest window that fits
+the budget and reads little twice, then fewer threads, and refuses with budget, forecast and the knob to turn where
+nothing fits. Held products are made first, in a phase of their own. Allocator and interpreter take up to 12 MiB more.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import xarray as xr
+
+from getframes_xr.core.errors import PlanError
+from getframes_xr.core.vocabulary import X, Y
+from getframes_xr.core.window import Span, Window
+from getframes_xr.engine.budget import MIB, Budget, budget, limited_threads, memory, text_of_bytes
+from getframes_xr.engine.graph import CHUNK_PIXELS, chunks_of
+from getframes_xr.engine.held import Held, held_below
+from getframes_xr.engine.lazy import as_producer, lazy
+from getframes_xr.engine.producer import Producer
+
+SLACK: Final = 12 * MIB  # the allocator's arenas and the interpreter's objects
+SAMPLES: Final = 24  # windows that are looked at to count bytes
+CUT: Final = 512  # rows and columns of a window are multiples of this where windows become shards
+FEWEST_ROWS: Final = 64
+Tile = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """Resident bytes of the process at the worst moment of a run, by what takes them."""
+
+    base: int
+    held: int
+    caches: int
+    threads: int
+    per_task: int
+    result: int = 0
+    held_phase: int = 0  # peak above base while the Held products are made
+
+    @property
+    def above_base(self) -> int:
+        run = self.held + self.caches + max(self.threads * self.per_task + self.result, 2 * self.result)
+        return max(run, self.held_phase + self.caches) + SLACK
+
+    @property
+    def peak(self) -> int:
+        return self.base + self.above_base
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The windows of a run: their shape (frames, rows, columns), the threads, what they cost."""
+
+    tile: Tile
+    forecast: Forecast
+    amplification: float
+
+
+def leaf_windows(
+    producer: Producer, window: Window, planes: Collection[str]
+) -> list[tuple[Producer, Window, set[str]]]:
+    """What ``producer.produce(window, planes)`` asks of the producers at the ground, not through a Held."""
+    found: list[tuple[Producer, Window, set[str]]] = []
+    waiting = [(producer, window, set(planes))]
+    while waiting:
+        item, asked, wanted = waiting.pop()
+        if isinstance(item, Held) or not asked.pixels:
+            continue
+        if not item.parents:
+            found.append((item, asked, wanted))
+            continue
+        for parent, above in item.upstream(asked, wanted):
+            waiting.append((parent, above.clip(parent.grid.window), _planes_read(parent, wanted)))
+    return found
+
+
+def _planes_read(parent: Producer, wanted: set[str]) -> set[str]:
+    """The planes of ``parent`` that a child asked for ``wanted`` is taken to read."""
+    known = set(parent.planes)
+    main = [name for name in ("adu", "image", "photons") if name in known]
+    found = (wanted & known) | ({main[0]} if main and not wanted & known - {"flags"} else set())
+    return found or known
+
+
+def read_bytes(producer: Producer, window: Window, planes: Collection[str]) -> int:
+    """Bytes that a window reads from files, before compression."""
+    total = 0
+    for leaf, asked, wanted in leaf_windows(producer, window, planes):
+        count = getattr(leaf, "read_bytes", None)
+        if count is not None:
+            total += int(count(asked, wanted & set(leaf.planes)))
+    return total
+
+
+def _asked_pixels(producer: Producer, window: Window, planes: Collection[str]) -> int:
+    return sum(asked.pixels for _, asked, _ in leaf_windows(producer, window, planes))
+
+
+def held_bytes(producer: Producer) -> int:
+    """Bytes of the Held products below, once per process."""
+    return sum(item.held_bytes() + held_bytes(item.parent) for item in held_below(producer))
+
+
+def _held_phase(producer: Producer, threads: int) -> int:
+    """Bytes above base at the worst moment while the Held products are made."""
+    worst, there = 0, 0
+    for item in held_below(producer):
+        parent = item.parent
+        chunk = chunks_of(item)
+        shape = [sizes[0] for sizes in chunk]
+        tile = (shape[0] if parent.grid.timed else 1, shape[-2], shape[-1])
+        tasks = int(np.prod([len(sizes) for sizes in chunk]))
+        one = parent.peak_bytes(first_window(parent.grid.window, tile), tuple(parent.planes))
+        own = item.held_bytes() + held_bytes(parent)
+        worst = max(worst, there + _held_phase(parent, threads), there + own + min(threads, tasks) * one)
+        there += own
+    return worst
+
+
+def cached_bytes(producer: Producer) -> int:
+    """Bytes that producers and stages keep in bounded caches of the process (fixed maps, decoded files)."""
+    total = 0
+    for item in producer.walk():
+        own = getattr(item, "cached_bytes", None)
+        total += int(own()) if own is not None else 0
+        for stage in getattr(item, "stages", ()):
+            kept = getattr(stage, "cached_bytes", None)
+            total += int(kept(item.grid)) if kept is not None else 0
+    return total
+
+
+def first_window(outer: Window, tile: Tile) -> Window:
+    """A window of the tile's shape in the middle of ``outer``, at a multiple of the tile."""
+
+    def middle(span: Span, length: int) -> Span:
+        start = span.start + (len(span) // 2) // max(1, length) * length
+        return Span(start, start + length).clip(span) if len(span) > length else span
+
+    frames, rows, columns = tile
+    return Window(middle(outer.frames, frames), middle(outer.y, rows), middle(outer.x, columns))
+
+
+def tiles_of(outer: Window, tile: Tile) -> Iterator[Window]:
+    """The windows of a run, in order."""
+    for frames in outer.frames.pieces(tile[0]):
+        for rows in outer.y.pieces(tile[1]):
+            for columns in outer.x.pieces(tile[2]):
+                yield Window(frames, rows, columns)
+
+
+def _cut(length: int, parts: int, quantum: int) -> int:
+    """A part of a length, rounded up to the quantum."""
+    part = -(-length // parts)
+    return min(length, -(-part // quantum) * quantum)
+
+
+def _candidates(outer: Window, preferred: Tile | None, quantum: int) -> Iterator[list[Tile]]:
+    """Shapes of windows by falling size; those of one size together."""
+    n_frames, rows, columns = outer.shape
+    together = max(1, preferred[0]) if preferred is not None else 1  # an anchor group is made in one go
+    frames = n_frames
+    while frames > together:
+        if frames * rows * columns <= CHUNK_PIXELS:
+            yield [(frames, rows, columns)]
+        frames = max(together, frames // 2)
+    last: set[Tile] = set()
+    for parts in (2**power for power in range(24)):
+        level = {
+            (frames, _cut(rows, parts, quantum), columns),
+            (frames, rows, _cut(columns, parts, quantum)),
+            (frames, _cut(rows, round(parts**0.5), quantum), _cut(columns, -(-parts // round(parts**0.5)), quantum)),
+        }
+        if level == last:
+            return
+        last = level
+        yield sorted(level, key=lambda tile: (-tile[1] * tile[2], -tile[2]))
+
+
+def choose(
+    producer: Producer,
+    planes: Collection[str],
+    outer: Window | None = None,
+    *,
+    within: Budget | None = None,
+    quantum: int = FEWEST_ROWS,
+    scratch: int = 0,
+    collected: bool = False,
+) -> Choice:
+    """The windows and threads of a run that fit the budget.
+
+    Parameters
+    ----------
+    producer, planes : what is made
+    outer : the part of one task's output that may be cut into windows; the whole of it by default
+    within : the budget; by default the one that holds now
+    quantum : windows are cut at multiples of so many rows and columns
+    scratch : bytes per task besides what the producer needs (encoding, writing)
+    collected : the result stays in memory
+
+    Raises
+    ------
+    PlanError : nothing fits; names the budget, the forecast and the knob to turn
+    """
+    within = budget() if within is None else within
+    outer = producer.grid.window if outer is None else outer
+    known = {
+        "base": within.base,
+        "held": held_bytes(producer),
+        "caches": cached_bytes(producer),
+        "result": producer.bytes_of(producer.grid.window, planes) if collected else 0,
+    }
+    phases: dict[int, int] = {}
+    smallest: Choice | None = None
+    fitting: list[tuple[float, Choice]] = []
+    for level in _candidates(outer, producer.preferred_chunks, quantum):
+        enough = False
+        for tile in level:
+            window = first_window(outer, tile)
+            per_task = producer.peak_bytes(window, planes) + scratch
+            room = within.above_base - SLACK - known["held"] - known["caches"] - known["result"]
+            threads = max(within.fewest, min(within.threads, int(room // max(1, per_task))))
+            if threads not in phases:
+                phases[threads] = _held_phase(producer, threads)
+            forecast = Forecast(threads=threads, per_task=per_task, held_phase=phases[threads], **known)
+            again = _asked_pixels(producer, window, planes) / max(1, window.pixels)
+            choice = Choice(tile, forecast, again)
+            if smallest is None or forecast.peak <= smallest.forecast.peak:
+                smallest = choice
+            if forecast.peak > within.limit:
+                continue
+            tasks = _tasks(outer.shape, tile) if collected else within.processes * threads
+            busy = min(within.processes * threads, tasks)
+            large = window.pixels > CHUNK_PIXELS
+            fitting.append((again / busy * (1 + 2**16 / window.pixels) * (1.1 if large else 1.0), choice))
+            enough |= not large and threads == within.threads and busy == within.processes * within.threads
+        if enough:
+            break
+    if fitting:
+        return min(fitting, key=lambda item: item[0])[1]
+    assert smallest is not None
+    raise PlanError(_refusal(producer, planes, outer, within, smallest))
+
+
+def _tasks(shape: Tile, tile: Tile) -> int:
+    return int(np.prod([-(-length // part) for length, part in zip(shape, tile, strict=True)]))
+
+
+def dominating(producer: Producer, window: Window, planes: Collection[str]) -> Producer:
+    """The producer that takes most of a window's peak: followed upwards while one parent takes more than half."""
+    item, asked, wanted = producer, window, set(planes)
+    while item.parents and not isinstance(item, Held):
+        whole = item.peak_bytes(asked, wanted & set(item.planes) or set(item.planes))
+        above = [(parent, part.clip(parent.grid.window)) for parent, part in item.upstream(asked, wanted)]
+        above = [(parent, part) for parent, part in above if part.pixels and not isinstance(parent, Held)]
+        costs = [(parent.peak_bytes(part, _planes_read(parent, wanted)), parent, part) for parent, part in above]
+        most = max(costs, key=lambda cost: cost[0], default=None)
+        if most is None or not whole < 2 * most[0] <= 2 * whole:
+            return item
+        wanted = _planes_read(most[1], wanted)
+        item, asked = most[1], most[2]
+    return item
+
+
+def _knob(forecast: Forecast, within: Budget) -> str:
+    least = text_of_bytes(-(-forecast.peak // (32 * MIB)) * 32 * MIB)
+    if within.where != "this process":
+        fewer = "fewer threads per worker, or " if within.threads > 1 else ""
+        return f"give the workers {fewer}a limit of {text_of_bytes(forecast.peak / 0.6)} or more"
+    if forecast.held + forecast.held_phase > forecast.threads * forecast.per_task + forecast.result:
+        return f'crop the frames before the masters are made, or memory="{least}"'
+    if forecast.result > forecast.threads * forecast.per_task:
+        return f'save_frames(...) instead of holding the result, or memory="{least}"'
+    return f'memory="{least}"'
+
+
+def _refusal(producer: Producer, planes: Collection[str], outer: Window, within: Budget, smallest: Choice) -> str:
+    forecast = smallest.forecast
+    most = dominating(producer, first_window(outer, smallest.tile), planes)
+    return (
+        f"the budget of {within.where} is {text_of_bytes(within.limit)}, the forecast at least "
+        f"{text_of_bytes(forecast.peak)} ({text_of_bytes(forecast.base)} of it before work begins; "
+        f"{type(most).__name__} takes most); {_knob(forecast, within)}"
+    )
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run will do: ``print`` it, then ``compute()`` or ``save(path)`` under the same budget."""
+
+    data: xr.Dataset
+    producer: Producer
+    planes: tuple[str, ...]
+    budget: Budget
+    choice: Choice
+
+    @property
+    def chunks(self) -> Tile:
+        """(frames, rows, columns) of one window."""
+        return self.choice.tile
+
+    @property
+    def forecast(self) -> Forecast:
+        return self.choice.forecast
+
+    @cached_property
+    def tasks(self) -> int:
+        return _tasks(self.producer.grid.window.shape, self.chunks)
+
+    @cached_property
+    def _samples(self) -> list[Window]:
+        windows = list(tiles_of(self.producer.grid.window, self.chunks))
+        step = max(1, len(windows) // SAMPLES)
+        return windows[step // 2 :: step]
+
+    @cached_property
+    def bytes_read(self) -> int:
+        """Bytes read from files, before compression (an estimate from some of the windows), and once for the Held."""
+        scale = self.tasks / len(self._samples)
+        own = scale * sum(read_bytes(self.producer, window, self.planes) for window in self._samples)
+        held = sum(read_bytes(i.parent, i.grid.window, tuple(i.planes)) for i in held_below(self.producer))
+        return int(own + held)
+
+    @cached_property
+    def amplification(self) -> float:
+        """How many times a pixel of the frames at the ground is asked for, on average."""
+        scale = self.tasks / len(self._samples)
+        asked = scale * sum(_asked_pixels(self.producer, window, self.planes) for window in self._samples)
+        once = _asked_pixels(self.producer, self.producer.grid.window, self.planes)
+        return asked / once if once else 1.0
+
+    @property
+    def bytes_written(self) -> int:
+        """Bytes of the result, before compression."""
+        return self.producer.bytes_of(self.producer.grid.window, self.planes)
+
+    @cached_property
+    def dominates(self) -> str:
+        """The producer that takes most of the memory."""
+        if self.forecast.held > self.forecast.threads * self.forecast.per_task:
+            return "Held"
+        window = first_window(self.producer.grid.window, self.chunks)
+        return type(dominating(self.producer, window, self.planes)).__name__
+
+    @property
+    def knob(self) -> str:
+        """What to turn to need less, or be allowed more."""
+        return _knob(self.forecast, self.budget)
+
+    def compute(self) -> xr.Dataset:
+        """Load the result, in these windows and with these threads.
+
+        Raises
+        ------
+        PlanError : the result does not fit the budget
+        """
+        fits = choose(self.producer, self.planes, within=self.budget, collected=True)
+        with limited_threads(fits.forecast.threads):
+            made: xr.Dataset = lazy(self.producer, self.planes, fits.tile).compute()
+        shown = {name: (data.dims, _like(made[name], data)) for name, data in self.data[list(self.planes)].items()}
+        return self.data.drop_vars(self.planes).load().assign(shown)
+
+    def save(self, path: str | Path, **options: Any) -> Any:
+        """Write the result with ``save_frames`` under this plan's budget; takes its further options.
+
+        Raises
+        ------
+        StoreError : the store is in use, holds another recipe, or the disk refuses
+        """
+        front_door = sys.modules[__name__.partition(".")[0]]
+        with memory(self.budget.limit):
+            return front_door.save_frames(self.data, path, **options)
+
+    def __str__(self) -> str:
+        grid, forecast = self.producer.grid, self.forecast
+        n, rows, columns = grid.window.shape
+        bands = f" x {len(grid.bands)} bands" if grid.bands else ""
+        frames = f"{n} frames of " if grid.timed else ""
+        f, r, c = self.chunks
+        shape = f"{f} x {r} x {c}" if grid.timed else f"{r} x {c}"
+        lines = [
+            ("result", f"{frames}{rows} x {columns}{bands}: {', '.join(self.planes)}"),
+            ("windows", f"{shape} ({self.tasks} tasks)"),
+            ("bytes read", f"{text_of_bytes(self.bytes_read)} (every pixel {self.amplification:.3g} times)"),
+            ("bytes made", f"{text_of_bytes(self.bytes_written)} before compression"),
+            ("threads", f"{forecast.threads} of {self.budget.threads} in {self.budget.where}"),
+            ("memory", f"{text_of_bytes(forecast.peak)} of {text_of_bytes(self.budget.limit)} forecast"),
+            ("", f"{text_of_bytes(forecast.base)} before work begins"),
+        ]
+        if forecast.held:
+            lines.append(("", f"{text_of_bytes(forecast.held)} held for all tasks"))
+        if forecast.caches:
+            lines.append(("", f"{text_of_bytes(forecast.caches)} in caches"))
+        lines.append(
+            ("", f"{forecast.threads} x {text_of_bytes(forecast.per_task)} in tasks, most in {self.dominates}")
+        )
+        lines.append(("knob", self.knob))
+        return "\n".join(f"{name:<12}{text}"[:80].rstrip() for name, text in lines)
+
+
+def _like(made: xr.DataArray, shown: xr.DataArray) -> Any:
+    """Values in the order of dims that the user's array has (one frame of it may have no time)."""
+    if set(made.dims) == set(shown.dims):
+        return made.transpose(*shown.dims).values
+    return made.values.reshape(shown.shape)
+
+
+def plan(data: xr.Dataset | xr.DataArray, memory: str | int | None = None) -> Plan:
+    """What a run over ``data`` will do and take; nothing is computed.
+
+    Parameters
+    ----------
+    data : frames or an image, lazy
+    memory : budget for the whole process (each worker), ``"1GiB"`` or bytes; by default what holds now: ``gx.memory``,
+        0.6 of the smallest worker, or a quarter of the machine, at most 1 GiB
+
+    Returns
+    -------
+    Plan : ``print(plan)``, ``plan.compute()``, ``plan.save(path)``
+
+    Raises
+    ------
+    PlanError : it does not fit; names the budget, the forecast and the knob to turn
+    OptionError : ``memory`` is no size
+    DataError : ``data`` are no frames
+    """
+    if isinstance(data, xr.DataArray):
+        data = data.to_dataset(name=data.name or ("adu" if data.dtype.kind in "iu" else "image"))
+    planes = tuple(str(name) for name, values in data.data_vars.items() if {Y, X} <= set(values.dims))
+    producer = as_producer(data, planes or None)
+    within = budget(memory)
+    return Plan(data, producer, planes, within, choose(producer, planes, within=within))
+
+
+__all__ = ["Choice", "Forecast", "Plan", "choose", "memory", "plan", "tiles_of"]
