@@ -17,8 +17,8 @@ from pydantic import Field
 from getframes_xr.core.draws import Draws
 from getframes_xr.core.patch import Array, Patch
 from getframes_xr.core.vocabulary import Plane
-from getframes_xr.core.window import Span
-from getframes_xr.detector.fixed_maps import fixed_map
+from getframes_xr.core.window import Grid, Span
+from getframes_xr.detector.fixed_maps import fixed_map, map_bytes
 from getframes_xr.detector.gain import ANALOGUE
 from getframes_xr.engine.stage import Place, Stage
 
@@ -57,6 +57,9 @@ class BiasStructure(Stage):
     @classmethod
     def example_planes(cls) -> Mapping[str, Plane]:
         return {"adu": ANALOGUE}
+
+    def cached_bytes(self, grid: Grid) -> int:
+        return map_bytes(grid) if self.pixel_rms_adu > 0.0 else 0
 
     @classmethod
     def examples(cls) -> tuple[BiasStructure, ...]:

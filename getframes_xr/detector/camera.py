@@ -292,7 +292,8 @@ class Camera(Options):
         if gains:
             found["gain_e_per_adu"] = gains[0] / 2**shift / per_e
             converter = next((s for s in self.stages if isinstance(s, Converter)), None)
-            full = max(0.0, self.saturation_e * per_e - 5 * read_noise_e) / gains[0] * 2**shift + offset
+            bend = 1.0 + sum(sum(s.coefficients) for s in self.stages if isinstance(s, Nonlinearity))
+            full = max(0.0, self.saturation_e * per_e * bend - 5 * read_noise_e) / gains[0] * 2**shift + offset
             top = float("inf") if converter is None else float(converter.largest_adu)
             if min(full, top) < float("inf"):
                 found["saturation_adu"] = float(np.floor(min(full, top)))

@@ -15,7 +15,8 @@ import numpy as np
 from pydantic import Field
 
 from getframes_xr.core.patch import Patch
-from getframes_xr.detector.fixed_maps import lognormal_map
+from getframes_xr.core.window import Grid
+from getframes_xr.detector.fixed_maps import lognormal_map, map_bytes
 from getframes_xr.detector.temperature_law import growth
 from getframes_xr.engine.stage import Place, Stage
 
@@ -42,6 +43,9 @@ class DarkCurrent(Stage):
             mean = mean * lognormal_map(place, self, self.nonuniformity)
         patch["expected_electrons"] += mean
         return patch
+
+    def cached_bytes(self, grid: Grid) -> int:
+        return map_bytes(grid) if self.rate_e_per_s > 0.0 and self.nonuniformity > 0.0 else 0
 
     @classmethod
     def examples(cls) -> tuple[DarkCurrent, ...]:

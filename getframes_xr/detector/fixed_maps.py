@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from getframes_xr.core.draws import Draws
 from getframes_xr.core.elementary import exp64
 from getframes_xr.core.kernel import kernel
-from getframes_xr.core.window import Span, Window
+from getframes_xr.core.window import Grid, Span, Window
 from getframes_xr.engine.stage import Place, Stage
 
 BLOCK_ROWS, BLOCK_COLUMNS = 64, 2048
@@ -99,6 +99,11 @@ def fixed_map(place: Place, stage: Stage, parameters: tuple[Hashable, ...], make
         out = np.empty((len(window.y), len(window.x)), np.float32)
     out.flags.writeable = False
     return out
+
+
+def map_bytes(grid: Grid) -> int:
+    """Bytes of one fixed map of a whole frame; the cache keeps at most its limit."""
+    return min(4 * len(grid.y) * len(grid.x), MAPS.limit_bytes)
 
 
 def _block(

@@ -13,7 +13,8 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 
 from getframes_xr.core.patch import Patch
-from getframes_xr.detector.fixed_maps import lognormal_map
+from getframes_xr.core.window import Grid
+from getframes_xr.detector.fixed_maps import lognormal_map, map_bytes
 from getframes_xr.engine.stage import Place, Stage
 
 
@@ -30,6 +31,9 @@ class PhotoResponse(Stage):
         if self.rms > 0.0:
             patch["expected_electrons"] *= lognormal_map(place, self, self.rms)
         return patch
+
+    def cached_bytes(self, grid: Grid) -> int:
+        return map_bytes(grid) if self.rms > 0.0 else 0
 
     @classmethod
     def examples(cls) -> tuple[PhotoResponse, ...]:

@@ -19,7 +19,8 @@ from getframes_xr.core.draws import Draws
 from getframes_xr.core.elementary import exp64
 from getframes_xr.core.kernel import kernel
 from getframes_xr.core.patch import Array, Patch
-from getframes_xr.detector.fixed_maps import fixed_map
+from getframes_xr.core.window import Grid
+from getframes_xr.detector.fixed_maps import fixed_map, map_bytes
 from getframes_xr.engine.stage import Place, Stage
 
 
@@ -65,6 +66,9 @@ class ReadNoise(Stage):
             return out
 
         return fixed_map(place, self, numbers, make)
+
+    def cached_bytes(self, grid: Grid) -> int:
+        return map_bytes(grid) if self.rms_e > 0.0 and (self.nonuniformity > 0.0 or self.telegraph_share > 0.0) else 0
 
     @classmethod
     def examples(cls) -> tuple[ReadNoise, ...]:
