@@ -30,7 +30,7 @@ from getframes_xr.engine.producer import Producer
 
 SLACK: Final = 12 * MIB  # the allocator's arenas and the interpreter's objects
 SAMPLES: Final = 24  # windows that are looked at to count bytes
-CUT: Final = 512  # rows and columns of a window are multiples of this where windows become shards
+MOST_MAPS: Final = 256 * MIB  # the cache of fixed maps holds no more
 FEWEST_ROWS: Final = 64
 Tile = tuple[int, int, int]
 
@@ -129,14 +129,13 @@ def _held_phase(producer: Producer, threads: int) -> int:
 
 def cached_bytes(producer: Producer) -> int:
     """Bytes that producers and stages keep in bounded caches of the process (fixed maps, decoded files)."""
-    total = 0
+    total, maps = 0, 0
     for item in producer.walk():
         own = getattr(item, "cached_bytes", None)
         total += int(own()) if own is not None else 0
         for stage in getattr(item, "stages", ()):
-            kept = getattr(stage, "cached_bytes", None)
-            total += int(kept(item.grid)) if kept is not None else 0
-    return total
+            maps += stage.cached_bytes(item.grid)
+    return total + min(maps, MOST_MAPS)
 
 
 def first_window(outer: Window, tile: Tile) -> Window:

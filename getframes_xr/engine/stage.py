@@ -161,6 +161,10 @@ class Stage(Family):
         """Scratch of ``apply`` beyond the planes themselves; ``window`` is the one it is applied to."""
         return (12 if self.scope is Scope.PIXEL else 4) * window.pixels
 
+    def cached_bytes(self, grid: Grid) -> int:
+        """Bytes of fixed maps that the stage keeps for the whole process once every pixel was asked for."""
+        return 0
+
     @classmethod
     def example_planes(cls) -> Mapping[str, Plane]:
         """Planes the law tests feed to the examples."""

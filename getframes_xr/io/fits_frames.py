@@ -19,7 +19,7 @@ from getframes_xr.core.patch import Array, Patch
 from getframes_xr.core.vocabulary import Plane
 from getframes_xr.core.window import Grid, Window
 from getframes_xr.engine.producer import Producer
-from getframes_xr.io.fits_pixels import STRIP_BYTES, FitsSource
+from getframes_xr.io.fits_pixels import CACHE, STRIP_BYTES, FitsSource
 
 CHUNK_PIXELS = 4 * 2**20
 
@@ -97,6 +97,16 @@ class FitsFrames(Producer):
                 for band, plane in enumerate(frame):
                     _read(source, window, plane, band)
         return Patch(window, {self.plane: out})
+
+    def read_bytes(self, window: Window, planes: Collection[str]) -> int:
+        """Bytes of pixels that ``produce(window, planes)`` reads from files, before compression."""
+        inside = self.sources[window.frames.start : window.frames.stop]
+        bands = len(self.grid.bands or (1,))
+        return sum(len(window.y) * len(window.x) * bands * source.layout.itemsize for source in inside)
+
+    def cached_bytes(self) -> int:
+        """Bytes of decoded files that stay in the process's cache: compressed files alone."""
+        return min(CACHE.limit, sum(s.layout.nbytes for s in self.sources if s.storage != "plain"))
 
     def peak_bytes(self, window: Window, planes: Collection[str]) -> int:
         result = self.bytes_of(window, planes)
