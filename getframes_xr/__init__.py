@@ -8,6 +8,9 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from getframes_xr.app.when_xarray_loads import register as _register_accessor
+
+_register_accessor()  # ``.gx`` on Datasets, once xarray is loaded; does not load it
 _ROOMS = {
     "core.errors": ("DataError", "GetframesError", "OptionError", "PlanError", "RegistrationError", "StoreError"),
     "core.vocabulary": ("Flag",),

@@ -12,7 +12,7 @@ import os
 import sys
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -106,9 +106,9 @@ def _print(text: str) -> None:
 @contextmanager
 def _settings(memory: str | None, scheduler: str | None) -> Iterator[None]:
     """Budget and scheduler of one command."""
-    from getframes_xr.engine.plan import memory as budget
+    from getframes_xr.engine.budget import memory as budget
 
-    with budget(memory), _scheduled(scheduler):
+    with nullcontext() if memory is None else budget(memory), _scheduled(scheduler):
         yield
 
 

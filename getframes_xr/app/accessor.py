@@ -1,0 +1,126 @@
+"""``.gx`` on every Dataset and DataArray: short ways to public functions; each method only forwards.
+
+    frames.gx.compute()        exactly the window that is shown, whatever its chunks
+    frames.gx.plan("1GiB")     chunks, tasks, bytes, forecast peak
+    frames.gx.save("a.zarr")   frames to a store; images also to .fits, .png, .tif
+    frames.gx.show(time=0)     a figure
+    stack.gx.cutout(ra=..., dec=..., size=200).gx.show()
+
+In a notebook ``frames.gx`` alone says how many frames of which camera these are, how long, how large.
+"""
+
+from __future__ import annotations
+
+from html import escape
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from numpy.typing import ArrayLike
+
+from getframes_xr.core.errors import DataError
+
+
+@xr.register_dataset_accessor("gx")  # type: ignore[no-untyped-call]
+@xr.register_dataarray_accessor("gx")  # type: ignore[no-untyped-call]
+class GxAccessor:
+    """Forwards to the public functions of getframes_xr."""
+
+    def __init__(self, data: xr.Dataset | xr.DataArray) -> None:
+        self._data = data
+
+    def _dataset(self) -> xr.Dataset:
+        if isinstance(self._data, xr.Dataset):
+            return self._data
+        return self._data.to_dataset(name=self._data.name or ("adu" if self._data.dtype.kind in "iu" else "image"))
+
+    def compute(self) -> Any:
+        """Load exactly the window that is shown, whatever its chunks."""
+        from getframes_xr.engine.lazy import compute
+
+        found = compute(self._dataset())
+        return found if isinstance(self._data, xr.Dataset) else found[next(iter(found.data_vars))]
+
+    def plan(self, memory: str | int | None = None) -> Any:
+        """What computing this would cost (``gx.plan``)."""
+        from getframes_xr.engine.plan import plan
+
+        return plan(self._dataset(), memory=memory)
+
+    def save(self, path: str, **options: Any) -> Any:
+        """Save to a Zarr store (``gx.save_frames``), or an image to .fits, .png, .tif (``gx.save_image``)."""
+        from getframes_xr.io.image import save_image
+        from getframes_xr.io.store import save_frames
+
+        if str(path).endswith(".zarr"):
+            return save_frames(self._dataset(), path, **options)
+        return save_image(self._dataset(), path, **options)
+
+    def show(self, time: int = 0, **options: Any) -> Any:
+        """Draw one frame, stretched for the eye (``app.show``)."""
+        from getframes_xr.app.show import show
+
+        return show(self._data, time, **options)
+
+    def sky(self, y: ArrayLike, x: ArrayLike, time: int = 0) -> tuple[Any, Any]:
+        """Right ascension and declination [deg] of pixels."""
+        from getframes_xr.app.sky import sky
+
+        return sky(self._data, y, x, time)
+
+    def pixel(self, ra: ArrayLike, dec: ArrayLike, time: int = 0) -> tuple[Any, Any]:
+        """Pixel positions (y, x) of points on the sky [deg]."""
+        from getframes_xr.app.sky import pixel
+
+        return pixel(self._data, ra, dec, time)
+
+    def cutout(self, *, ra: float, dec: float, size: int | tuple[int, int], time: int = 0) -> Any:
+        """A box of pixels about a point on the sky [deg], still lazy."""
+        from getframes_xr.app.sky import cutout
+
+        return cutout(self._data, ra, dec, size, time)
+
+    def shift_origin(self, y: int = 0, x: int = 0) -> xr.Dataset:
+        """Count pixels from another origin: pixel (0, 0) becomes (y, x); CFA pattern and WCS follow, values stay."""
+        from getframes_xr.engine.lazy import as_producer, lazy
+        from getframes_xr.engine.shifted import Shifted
+
+        return lazy(Shifted(as_producer(self._dataset()), int(y), int(x)))
+
+    def _facts(self) -> list[tuple[str, str]]:
+        data = self._data
+        if "y" not in data.dims or "x" not in data.dims:
+            raise DataError("no frames here: .gx is for data with the dims y and x")
+        sizes = data.sizes
+        facts = [("frames", f"{sizes['time']:,}")] if "time" in sizes else []
+        facts.append(("rows x columns", f"{sizes['y']:,} x {sizes['x']:,}"))
+        if "exposure_s" in data.coords:
+            seconds = float(np.nansum(data["exposure_s"].values))
+            facts.append(("exposure", f"{seconds / 3600:.2f} h" if seconds >= 360 else f"{seconds:.4g} s"))
+        if "start" in data.coords and data["start"].size:
+            facts.append(("first", str(np.min(data["start"].values))[:19].replace("T", " ") + " UTC"))
+        colours = str(data["cfa_pattern"].item()) if "cfa_pattern" in data.coords else ""
+        camera = ", ".join(part for part in (str(data.attrs.get("camera") or ""), colours) if part)
+        facts += [("camera", camera)] if camera else []
+        planes = sum(item.nbytes for item in data.data_vars.values()) if isinstance(data, xr.Dataset) else data.nbytes
+        facts.append(("size in memory", _size(planes)))
+        if isinstance(data, xr.Dataset):
+            facts.append(("planes", ", ".join(map(str, data.data_vars))))
+        return facts
+
+    def __repr__(self) -> str:
+        return "\n".join(f"{name:<15} {value}" for name, value in self._facts())
+
+    def _repr_html_(self) -> str:
+        rows = "".join(
+            f"<tr><th style='text-align:left;padding-right:1em'>{escape(name)}</th>"
+            f"<td style='text-align:left'>{escape(value)}</td></tr>"
+            for name, value in self._facts()
+        )
+        return f"<table>{rows}</table>"
+
+
+def _size(count: int) -> str:
+    from getframes_xr.app.progress import size
+
+    return size(count)
