@@ -1,0 +1,413 @@
+"""``reduce_session``: a folder of frames -> a stack, a light curve, a run folder with every decision.
+
+The phases are public functions a notebook user could type, in this order:
+
+    session = gx.open_session(folder)                    what is in it, what is left out and why
+    bad     = gx.cosmetic(lights)                        hot and dead pixels from the session itself
+    clean   = gx.calibrate(lights, dark=..., flat=..., cosmetic=bad)
+    stars   = gx.find_stars(clean).load()                every frame read once
+    moves   = gx.normalise(stars, gx.register(stars))    transforms, verdicts, transparency, sky, weights
+    first   = gx.first_image(clean, moves)               robust first image
+    lines   = gx.find_lines(clean, moves, first)         satellite trails
+    stack   = gx.splat(clean, moves, first=first, lines=lines)
+
+Each product lies in the run folder under the digest of what decides it; a run that was killed goes on from there.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import xarray as xr
+from pydantic import Field
+
+from getframes_xr.core.digest import code_version
+from getframes_xr.core.errors import DataError, RegistrationError
+from getframes_xr.core.options import Options
+from getframes_xr.core.vocabulary import Flag
+from getframes_xr.engine.lazy import as_producer
+from getframes_xr.engine.plan import memory as memory_budget
+from getframes_xr.io.image import save_image
+from getframes_xr.io.pictures import save_png, save_tiff
+from getframes_xr.io.session import open_session
+from getframes_xr.io.store import open_store, save_frames
+from getframes_xr.io.tables import open_table, save_table
+from getframes_xr.measure.light_curve import light_curve
+from getframes_xr.measure.phase import phase_shifts
+from getframes_xr.measure.registration import register
+from getframes_xr.measure.score import score
+from getframes_xr.measure.stars import find_stars
+from getframes_xr.reduce.calibrate import calibrate
+from getframes_xr.reduce.cosmetic import cosmetic
+from getframes_xr.reduce.lines import find_lines
+from getframes_xr.reduce.master import master
+from getframes_xr.reduce.normalise import normalise
+from getframes_xr.reduce.splat import first_image, splat
+from getframes_xr.workflows.run_folder import OnEvent, RunFolder, write_whole
+
+PHASES = ("masters", "cosmetic", "stars", "moves", "first", "lines", "stack", "light_curve")
+
+
+class ReduceOptions(Options):
+    """What a user may decide about a reduction; everything else follows from the frames."""
+
+    keep: Annotated[float, Field(gt=0, le=1)] = 1.0  # share of the usable frames to keep, best score first
+    frame_list: str | None = None  # text file with the names of the frames to use, one a line
+    canvas: Literal["union", "reference"] = "union"
+    target: tuple[float, float] | None = None  # (y, x) in the first verified frame
+    compare: tuple[tuple[float, float], ...] = ()
+    at: int | None = None  # the frame in which target and compare are given
+    radius_px: Annotated[float, Field(gt=0)] | None = None  # aperture; None: chosen by the data
+    kappa: Annotated[float, Field(gt=0)] = 4.0
+    tolerance: Annotated[float, Field(ge=0)] = 4.0
+    lines: bool = True  # look for satellite trails
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished reduction: where it lies and what it says."""
+
+    folder: Path
+    manifest: Mapping[str, Any]
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """The handful of numbers a person asks for first."""
+        used = sum(bool(frame["used"]) for frame in self.manifest["frames"])
+        return {
+            "frames": len(self.manifest["frames"]),
+            "used": used,
+            "hours": self.manifest["session"]["hours"],
+            "canvas": self.manifest["canvas"],
+            "products": self.manifest["products"],
+        }
+
+
+def default_folder(folders: Sequence[str | Path]) -> Path:
+    """``./processed/<session>``: the name of the first folder (its parent's where it is just ``light``)."""
+    first = Path(folders[0]).resolve()
+    name = first.name
+    if re.fullmatch(r"(?i)lights?|fz|fits?", name):
+        name = first.parent.name
+    return Path("processed") / (name or "session")
+
+
+def reduce_session(
+    *folders: str | Path,
+    out: str | Path | None = None,
+    options: ReduceOptions | None = None,
+    darks: str | Path | None = None,
+    flats: str | Path | None = None,
+    biases: str | Path | None = None,
+    memory: str | int | None = None,
+    from_phase: str | None = None,
+    on_event: OnEvent | None = None,
+) -> Run:
+    """Reduce a session to a stack; run it again after a crash and it goes on.
+
+    Parameters
+    ----------
+    folders : folders (or files) with the frames, of any kinds
+    out : run folder, ``./processed/<session>`` by default
+    options : what a user may decide
+    darks, flats, biases : folders of calibration frames that lie elsewhere
+    memory : budget of the process, such as ``"1GiB"``
+    from_phase : make this phase and the later ones again
+    on_event : called with each event (a mapping) as it happens
+
+    Returns
+    -------
+    Run : the run folder and its manifest
+
+    Raises
+    ------
+    DataError : there are no frames to reduce
+    RegistrationError : no frame can be verified against another
+    StoreError : the run folder is in use, holds another recipe, or cannot be written
+    OptionError : ``from_phase`` is no phase
+    """
+    options = options or ReduceOptions()
+    folder_of = {"darks": darks, "flats": flats, "biases": biases}
+    elsewhere = {name: Path(path).resolve() for name, path in folder_of.items() if path is not None}
+    recipe = {
+        "inputs": [str(Path(folder).resolve()) for folder in folders],
+        **{name: str(path) for name, path in elsewhere.items()},
+        **options.to_dict(),
+    }
+    folder = RunFolder(out or default_folder(folders), recipe, on_event)
+    folder.check_phase(from_phase, PHASES)
+    session = open_session(*folders, *elsewhere.values())
+    if "lights" not in session.children:
+        raise DataError(f"no light frames in {', '.join(map(str, folders))}, only {', '.join(session.children)}")
+    lights = chosen_lights(session, options.frame_list)
+    with folder.open(from_phase), memory_budget(memory) if memory is not None else nullcontext():
+        return _reduce(folder, session, lights, options)
+
+
+def chosen_lights(session: xr.DataTree, frame_list: str | Path | None = None) -> xr.Dataset:
+    """The light frames to reduce: those named in ``frame_list``, of the filter with the most exposure.
+
+    Raises
+    ------
+    DataError : the list cannot be read, or names no light frame of the session
+    """
+    lights = session["lights"].to_dataset()
+    if frame_list is not None:
+        try:
+            names = {Path(line.strip()).name for line in Path(frame_list).read_text().splitlines() if line.strip()}
+        except (OSError, UnicodeDecodeError) as error:
+            raise DataError(f"frame_list: cannot read {frame_list}: {error}") from error
+        files = [Path(str(file)).name for file in np.atleast_1d(lights["file"].values)]
+        listed = np.array([file in names for file in files])
+        if not listed.any():
+            raise DataError(f"frame_list: {frame_list} names none of the {len(files)} light frames")
+        lights = lights.isel(time=np.flatnonzero(listed))
+    if "filter" in lights.coords and lights["filter"].dims == ("time",):
+        filters, exposure_s = lights["filter"].values.astype(str), lights["exposure_s"].values
+        total = {name: float(exposure_s[filters == name].sum()) for name in np.unique(filters)}
+        deepest = max(total, key=lambda name: total[name])
+        if len(total) > 1:
+            lights = lights.isel(time=np.flatnonzero(filters == deepest))
+            others = ", ".join(sorted(set(total) - {deepest}))
+            lights.attrs["notes"] = _joined(lights.attrs.get("notes"), f"filter {deepest} is reduced; left: {others}")
+    return lights
+
+
+def _joined(*texts: str | None) -> str:
+    return "\n".join(text for text in texts if text)
+
+
+def _reduce(folder: RunFolder, session: xr.DataTree, lights: xr.Dataset, options: ReduceOptions) -> Run:
+    """The script: one public function after the other, each product kept."""
+    started = datetime.now(UTC)
+    token = as_producer(lights).token()
+    n_frames = lights.sizes["time"]
+    hours = float(lights["exposure_s"].sum()) / 3600.0
+    warnings = [line for line in _joined(session.attrs.get("notes"), lights.attrs.get("notes")).split("\n") if line]
+    folder.say("Session", lights=n_frames, hours=hours, camera=str(lights.attrs.get("camera", "")))
+    for text in dict.fromkeys(warnings):
+        folder.say("Warning", text=text)
+
+    masters = {
+        kind: _store(folder, "masters", [kind, as_producer(node).token()], master(node))
+        for kind, node in (("dark", _node(session, "darks")), ("bias", _node(session, "biases")))
+        if node is not None
+    }
+    flats = _node(session, "flats")
+    if flats is not None:
+        level = {kind: masters[kind] for kind in ("bias",) if kind in masters}
+        flat = master(calibrate(flats, **level))
+        masters["flat"] = _store(folder, "masters", ["flat", as_producer(flat).token()], flat)
+
+    bad = _store(folder, "cosmetic", token, cosmetic(lights))
+    clean = calibrate(lights, cosmetic=bad, **masters)
+    token = as_producer(clean).token()
+    stars = _table(folder, "stars", token, lambda: find_stars(clean).load())
+    moves = _table(folder, "moves", [token, options.keep], lambda: _register(clean, stars, options))
+    _tell(folder, moves, lights)
+    if not bool(moves["used"].any()):
+        raise RegistrationError(f"none of the {n_frames} frames can be used: {_most_common(moves['verdict'].values)}")
+
+    deposit = [token, options.keep, options.canvas, options.kappa, options.tolerance, options.lines]
+    first = _store(folder, "first", deposit[:2], first_image(clean, moves))
+    lines = _table(folder, "lines", deposit[:2], lambda: find_lines(clean, moves, first).load()) if options.lines else None
+    stacked = splat(
+        clean, moves, first=first, lines=lines, kappa=options.kappa, tolerance=options.tolerance, canvas=options.canvas
+    )
+    result = _store(folder, "stack", deposit, stacked)
+    products = _products(folder.path, result)
+    curve = None
+    if options.target is not None:
+        where = [token, options.target, options.compare, options.radius_px, options.at]
+        curve = _table(
+            folder, "light_curve", where,
+            lambda: light_curve(
+                clean, moves, target=options.target, comparisons=options.compare, radius_px=options.radius_px,
+                at=options.at,
+            ).load(),
+        )  # fmt: skip
+        products["light_curve"] = write_light_curve(curve, folder.path / "light_curve.csv").name
+    manifest = {
+        "version": code_version(),
+        "name": folder.path.name,
+        "started": started.isoformat(timespec="seconds"),
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+        "inputs": folder.recipe["inputs"],
+        "options": options.to_dict(),
+        "session": {
+            "lights": n_frames,
+            "hours": hours,
+            "camera": str(lights.attrs.get("camera", "")),
+            "masters": sorted(masters),
+            "warnings": list(dict.fromkeys(warnings)),
+        },
+        "files": _files(session),
+        "frames": _frames(lights, stars, moves),
+        "reference_frame": moves.attrs.get("reference_frame"),
+        "canvas": {"y": [int(result.y[0]), int(result.y[-1]) + 1], "x": [int(result.x[0]), int(result.x[-1]) + 1]},
+        "cosmetic": _cosmetic(bad),
+        "lines": [] if lines is None else _rows(lines),
+        "funnel": _funnel(session, moves),
+        "light_curve": None if curve is None else _curve(curve),
+        "products": products,
+    }
+    folder.manifest(manifest)
+    folder.say("Finished", products=products)
+    return Run(folder.path, {**manifest, "phases": folder.phases})
+
+
+def _node(session: xr.DataTree, name: str) -> xr.Dataset | None:
+    return session[name].to_dataset() if name in session.children else None
+
+
+def _store(folder: RunFolder, phase: str, decides: Any, data: xr.Dataset) -> xr.Dataset:
+    """A phase whose product is a store: written shard by shard, opened again lazily."""
+
+    def make(path: Path) -> None:
+        save_frames(data, path, progress=lambda state: folder.progress(phase, state.done, state.total, "tiles"))
+
+    return folder.phase(phase, decides, make, open_store)
+
+
+def _table(folder: RunFolder, phase: str, decides: Any, make: Callable[[], xr.Dataset]) -> xr.Dataset:
+    """A phase whose product is a small loaded table."""
+    return folder.phase(phase, decides, lambda path: save_table(make(), path), open_table, ".npz")
+
+
+def _register(clean: xr.Dataset, stars: xr.Dataset, options: ReduceOptions) -> xr.Dataset:
+    """Transforms, verdicts and weights; by phase correlation where there are too few stars to match."""
+    moves = register(stars)
+    if int(moves["verified"].sum()) < 2 and clean.sizes["time"] > 1:
+        shifted = register(stars, shifts=phase_shifts(clean).load())
+        if int(shifted["verified"].sum()) > int(moves["verified"].sum()):
+            moves = shifted
+    moves = normalise(stars, moves)
+    return keep_best(moves, score(stars, moves), options.keep)
+
+
+def keep_best(moves: xr.Dataset, scores: xr.Dataset, keep: float) -> xr.Dataset:
+    """Leave out the frames of lowest score so that the share ``keep`` of the usable ones stays."""
+    moves = moves.assign(score=scores["score"])
+    used = moves["used"].values.copy()
+    n_kept = max(1, round(keep * int(used.sum())))
+    order = np.argsort(np.where(used, -moves["score"].values, np.inf), kind="stable")
+    dropped = order[n_kept : int(used.sum())]
+    verdict = moves["verdict"].values.copy()
+    used[dropped] = False
+    verdict[dropped] = f"score: not among the best {keep:.0%}"
+    return moves.assign(used=("time", used), verdict=("time", verdict))
+
+
+def _tell(folder: RunFolder, moves: xr.Dataset, lights: xr.Dataset) -> None:
+    files = np.atleast_1d(lights["file"].values) if "file" in lights.coords else [""] * lights.sizes["time"]
+    known = dict(zip(lights["frame"].values.tolist(), files, strict=True))
+    for frame, used, verdict in zip(moves["frame"].values, moves["used"].values, moves["verdict"].values, strict=True):
+        if not used:
+            folder.say("FrameRejected", frame=int(frame), file=str(known.get(int(frame), "")), reason=str(verdict))
+
+
+def _most_common(verdicts: Any) -> str:
+    names, counts = np.unique([str(verdict) for verdict in verdicts], return_counts=True)
+    return f"{names[counts.argmax()]} ({counts.max()} frames)"
+
+
+def _products(folder: Path, result: xr.Dataset) -> dict[str, str]:
+    """FITS, PNG and TIFF of the stack, and the coverage map."""
+    products = {"store": "phases", "stack": save_image(result, folder / "stack.fits").name}
+    image = result.load()
+    products["picture"] = save_png(image["image"], folder / "stack.png").name
+    products["tiff"] = save_tiff(image["image"], folder / "stack.tif").name
+    products["coverage"] = save_png(image["coverage"], folder / "coverage.png", stretch="linear").name
+    return products
+
+
+def write_light_curve(curve: xr.Dataset, path: Path) -> Path:
+    """The curve as CSV: frame, mid-exposure time, relative flux and its error, airmass of errors left to the reader."""
+    names = [name for name in curve.data_vars if curve[name].dims == ("time",)]
+    rows = [",".join(["frame", "time_utc_mid", *map(str, names)])]
+    for at in range(curve.sizes["time"]):
+        values = [f"{curve[name].values[at]:.8g}" if curve[name].dtype.kind == "f" else str(curve[name].values[at]) for name in names]
+        rows.append(",".join([str(int(curve["frame"].values[at])), str(curve["time"].values[at]), *values]))
+    write_whole(path, "\n".join(rows) + "\n")
+    return path
+
+
+def _files(session: xr.DataTree) -> list[dict[str, str]]:
+    table = session["files"].to_dataset()
+    names = ("file", "kind", "verdict", "reason")
+    return [dict(zip(names, map(str, row), strict=True)) for row in zip(*(table[n].values for n in names), strict=True)]
+
+
+def _frames(lights: xr.Dataset, stars: xr.Dataset, moves: xr.Dataset) -> list[dict[str, Any]]:
+    """One record per light frame: everything that was decided about it."""
+    lights = lights.sortby("frame") if lights.sizes["time"] > 1 else lights
+    centre = [0.5 * (int(lights[dim][0]) + int(lights[dim][-1])) for dim in ("y", "x")]
+    records = []
+    for at in range(moves.sizes["time"]):
+        row, star, light = moves.isel(time=at), stars.isel(time=at), lights.isel(time=at)
+        transform = row["transform"].values
+        shift = transform[:, :2] @ centre + transform[:, 2] - centre
+        bands = [str(band) for band in moves["band"].values]
+        records.append({
+            "frame": int(row["frame"]),
+            "file": str(light["file"].values) if "file" in light.coords else "",
+            "time": str(light["time"].values) if "time" in light.coords else None,
+            "exposure_s": float(light["exposure_s"]),
+            "used": bool(row["used"]),
+            "verdict": str(row["verdict"].values),
+            "n_stars": int(star["n_stars"]),
+            **{name: row[name].values.item() for name in ("n_matched", "rms_px", "rotation_deg", "scale", "transparency", "score")},
+            "fwhm_px": float(row["fwhm_px"]) if "fwhm_px" in row else float(star["fwhm_px"]),
+            "elongation": float(row["elongation"]) if "elongation" in row else float(star["elongation"]),
+            "shift_y_px": float(shift[0]),
+            "shift_x_px": float(shift[1]),
+            "transform": transform,
+            **{
+                name: dict(zip(bands, values, strict=True))
+                for name, values in (
+                    ("sky", row["sky"].values[:, 0]), ("variance", row["variance"].values), ("weight", row["weight"].values)
+                )
+            },
+        })  # fmt: skip
+    return records
+
+
+def _cosmetic(bad: xr.Dataset) -> dict[str, int]:
+    flags = bad["flags"].values
+    return {"hot": int(((flags & Flag.HOT) != 0).sum()), "dead": int(((flags & Flag.DEAD) != 0).sum())}
+
+
+def _rows(table: xr.Dataset) -> list[dict[str, Any]]:
+    (dim,) = table.dims
+    names = list(table.data_vars)
+    return [{str(n): table[n].values[at].item() for n in names} for at in range(table.sizes[dim])]
+
+
+def _funnel(session: xr.DataTree, moves: xr.Dataset) -> list[dict[str, Any]]:
+    files = session["files"].to_dataset()
+    kinds = np.array([str(kind) for kind in files["kind"].values])
+    usable = np.array([str(node) != "" for node in files["node"].values])
+    return [
+        {"step": "files found", "frames": len(kinds)},
+        {"step": "light frames", "frames": int((kinds == "light").sum())},
+        {"step": "light frames usable", "frames": int(((kinds == "light") & usable).sum())},
+        {"step": "chosen", "frames": moves.sizes["time"]},
+        {"step": "registered", "frames": int(moves["verified"].sum())},
+        {"step": "stacked", "frames": int(moves["used"].sum())},
+    ]
+
+
+def _curve(curve: xr.Dataset) -> dict[str, Any]:
+    return {
+        "time": [str(moment) for moment in curve["time"].values],
+        "flux": curve["flux"].values,
+        "flux_err": curve["flux_err"].values,
+        "radius_px": float(curve.attrs.get("radius_px", np.nan)),
+    }
