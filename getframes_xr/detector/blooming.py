@@ -2,7 +2,7 @@
 
     excess = max(q - well, 0);  each direction one sweep:  fill = min(carry + excess / 2, room);  carry on the rest
 
-CCD columns are separated by channel stops, so charge runs along y only, until a pixel has room. What passes
+Implants separate the columns of a CCD, so charge runs along y only, until a pixel has room. What passes
 the first or the last row is lost; all else is kept. The sweep towards increasing y comes first, the other fills
 what room is left. Scope: the whole column; columns without excess are not touched.
 Source: Janesick, Scientific CCDs (2001), ch. 4.

@@ -28,6 +28,7 @@ from getframes_xr.detector.blooming import Blooming
 from getframes_xr.detector.clock_charge import ClockCharge
 from getframes_xr.detector.common_mode import CommonMode
 from getframes_xr.detector.cosmic_rays import CosmicRays
+from getframes_xr.detector.cti import ParallelTransferLoss, SerialTransferLoss
 from getframes_xr.detector.dark import DarkCurrent
 from getframes_xr.detector.dead_pixels import DeadPixels
 from getframes_xr.detector.diffusion import ChargeDiffusion
@@ -64,6 +65,8 @@ STAGES_IN_ORDER: tuple[type[Stage], ...] = (
     ClockCharge,
     DeadPixels,
     BadColumns,
+    ParallelTransferLoss,
+    SerialTransferLoss,
     Multiplication,
     ResetNoise,
     InterPixelCapacitance,

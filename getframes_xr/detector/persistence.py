@@ -110,7 +110,8 @@ class Persistence(HistoryStage):
         released = np.empty(charge.shape, np.float32)
         let_go(traps, self._kept(gap_s), self._kept(exposure_s), released.reshape(-1))
         patch["flags"] |= np.where(released > np.float32(self.flag_above_e), _PERSISTENCE, _NONE)
-        charge += place.draws(self).poisson(released, out=released)
+        if released.any():
+            charge += place.draws(self).poisson(released, out=released)
         catch(charge.reshape(-1), np.float32(self.full_well_e), np.array(self.capture, np.float32), traps)
         return patch
 

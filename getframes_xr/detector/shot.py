@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
+import numpy as np
+
 from getframes_xr.core.patch import Patch
 from getframes_xr.engine.stage import Place, Stage
 
@@ -23,5 +25,9 @@ class ShotNoise(Stage):
     stream: ClassVar = 1
 
     def apply(self, patch: Patch, place: Place) -> Patch:
-        patch["electrons"] = place.draws(self).poisson(patch["expected_electrons"])
+        mean = patch["expected_electrons"]
+        if mean.any():
+            patch["electrons"] = place.draws(self).poisson(mean)
+        else:  # a bias: Poisson of nothing is nothing
+            patch["electrons"] = np.zeros(mean.shape, np.float32)
         return patch

@@ -223,7 +223,7 @@ def test_the_well_and_the_pitch_are_facts_of_the_whole_sensor() -> None:
         (lambda c: c.chain("fotons"), "quantum_efficiency, prnu"),
         (
             lambda c: Camera(name="x", shape=(4, 4), stages=[{"kind": "shott"}]),
-            "read_noise, reset_noise, row_noise, shot",
+            "row_noise, serial_cti, shot",
         ),
         (lambda c: Camera(name="x", shape=(4, 4), stages=[ShotNoise()]), "expected_electrons is made before 'shot'"),
         (lambda c: c.replace("cosmic_rays", pixel_um=-1.0), "CosmicRays.pixel_um=-1.0"),

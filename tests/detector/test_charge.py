@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import stats
 
 from getframes_xr.core.errors import OptionError
 from getframes_xr.core.vocabulary import Flag
@@ -14,6 +15,7 @@ from getframes_xr.detector.adc import Converter
 from getframes_xr.detector.bias import Bias
 from getframes_xr.detector.blooming import Blooming
 from getframes_xr.detector.cosmic_rays import CosmicRays, paint
+from getframes_xr.detector.cti import ParallelTransferLoss, SerialTransferLoss
 from getframes_xr.detector.diffusion import ChargeDiffusion
 from getframes_xr.detector.full_well import FullWell
 from getframes_xr.detector.gain import Gain
@@ -160,6 +162,27 @@ def test_amplifiers_meet_exactly_at_their_split() -> None:
     )
     assert out["adu"][0, 0].tolist() == [60.0] * 4 + [50.0] * 3
     assert out["adu"][0, 2].tolist() == [65.0] * 4 + [55.0] * 3
+
+
+@pytest.mark.parametrize(("loss", "row"), [(1e-3, 2000), (1e-3, 500), (1e-5, 2000)])
+def test_a_packet_arrives_late_as_the_negative_binomial_says(loss: float, row: int) -> None:
+    charge = np.zeros((1, 2048, 2), np.float32)
+    charge[0, row, 1] = 1000.0
+    out = run(ParallelTransferLoss(loss=loss), {"electrons": charge.copy()})["electrons"][0]
+    expected = 1000.0 * stats.nbinom.pmf(np.arange(2048 - row), row + 1, 1 - loss)
+    assert out[row:, 1] == pytest.approx(expected, rel=1e-6, abs=1e-5) and not out[:row].any() and not out[:, 0].any()
+    high = run(ParallelTransferLoss(loss=loss, register_end="high"), {"electrons": charge[:, ::-1].copy()})[
+        "electrons"
+    ][0]
+    assert (high == out[::-1]).all()
+    serial = run(SerialTransferLoss(loss=loss), {"electrons": charge.transpose(0, 2, 1).copy()})["electrons"][0]
+    assert serial == pytest.approx(out.T, abs=1e-4)
+
+
+@pytest.mark.parametrize("stage", [ParallelTransferLoss, SerialTransferLoss])
+def test_an_even_frame_loses_one_share_everywhere(stage: type[ParallelTransferLoss]) -> None:
+    out = run(stage(loss=2e-3), {"electrons": even(500.0, (1, 300, 300))})["electrons"]
+    assert out == pytest.approx(500.0 * (1 - 2e-3), rel=1e-6)
 
 
 # --- persistence -------------------------------------------------------------------------------------------------
