@@ -138,6 +138,11 @@ class RunFolder:
         if self.on_event is not None:
             self.on_event(record)
 
+    def progress(self, phase: str, done: int, total: int, unit: str) -> None:
+        """Tell the watcher how far a phase is; not part of the timeline."""
+        if self.on_event is not None:
+            self.on_event({"event": "Progress", "phase": phase, "done": done, "total": total, "unit": unit})
+
     def phase(
         self,
         name: str,

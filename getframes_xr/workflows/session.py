@@ -52,6 +52,7 @@ from getframes_xr.reduce.normalise import normalise
 from getframes_xr.reduce.splat import first_image, splat
 from getframes_xr.workflows.run_folder import OnEvent, RunFolder, write_whole
 
+NUMBERS = ("n_matched", "rms_px", "rotation_deg", "scale", "transparency", "score")  # of moves, one a frame
 PHASES = ("masters", "cosmetic", "stars", "moves", "first", "lines", "stack", "light_curve")
 
 
@@ -217,7 +218,9 @@ def _reduce(folder: RunFolder, session: xr.DataTree, lights: xr.Dataset, options
 
     deposit = [token, options.keep, options.canvas, options.kappa, options.tolerance, options.lines]
     first = _store(folder, "first", deposit[:2], first_image(clean, moves))
-    lines = _table(folder, "lines", deposit[:2], lambda: find_lines(clean, moves, first).load()) if options.lines else None
+    lines = (
+        _table(folder, "lines", deposit[:2], lambda: find_lines(clean, moves, first).load()) if options.lines else None
+    )
     stacked = splat(
         clean, moves, first=first, lines=lines, kappa=options.kappa, tolerance=options.tolerance, canvas=options.canvas
     )
@@ -333,7 +336,10 @@ def write_light_curve(curve: xr.Dataset, path: Path) -> Path:
     names = [name for name in curve.data_vars if curve[name].dims == ("time",)]
     rows = [",".join(["frame", "time_utc_mid", *map(str, names)])]
     for at in range(curve.sizes["time"]):
-        values = [f"{curve[name].values[at]:.8g}" if curve[name].dtype.kind == "f" else str(curve[name].values[at]) for name in names]
+        values = [
+            f"{curve[name].values[at]:.8g}" if curve[name].dtype.kind == "f" else str(curve[name].values[at])
+            for name in names
+        ]
         rows.append(",".join([str(int(curve["frame"].values[at])), str(curve["time"].values[at]), *values]))
     write_whole(path, "\n".join(rows) + "\n")
     return path
@@ -363,7 +369,7 @@ def _frames(lights: xr.Dataset, stars: xr.Dataset, moves: xr.Dataset) -> list[di
             "used": bool(row["used"]),
             "verdict": str(row["verdict"].values),
             "n_stars": int(star["n_stars"]),
-            **{name: row[name].values.item() for name in ("n_matched", "rms_px", "rotation_deg", "scale", "transparency", "score")},
+            **{name: row[name].values.item() for name in NUMBERS},
             "fwhm_px": float(row["fwhm_px"]) if "fwhm_px" in row else float(star["fwhm_px"]),
             "elongation": float(row["elongation"]) if "elongation" in row else float(star["elongation"]),
             "shift_y_px": float(shift[0]),
@@ -372,7 +378,9 @@ def _frames(lights: xr.Dataset, stars: xr.Dataset, moves: xr.Dataset) -> list[di
             **{
                 name: dict(zip(bands, values, strict=True))
                 for name, values in (
-                    ("sky", row["sky"].values[:, 0]), ("variance", row["variance"].values), ("weight", row["weight"].values)
+                    ("sky", row["sky"].values[:, 0]),
+                    ("variance", row["variance"].values),
+                    ("weight", row["weight"].values),
                 )
             },
         })  # fmt: skip
