@@ -152,7 +152,7 @@ def _nodes(frames: Sequence[Entry]) -> dict[str, list[Entry]]:
         if entry.kind == "light" and shape in exposure:
             number = ranked.index(shape)
         else:
-            number = by_shape.setdefault(shape[:3], len(by_shape) + len(ranked))
+            number = by_shape.setdefault(shape[:3], max(len(ranked), 1 + max(by_shape.values())))
         name = NODES.get(entry.kind, "lights")
         result[name if number == 0 else f"{name}_{number + 1}"].append(entry)
     order = list(NODES.values())
