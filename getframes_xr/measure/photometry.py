@@ -5,8 +5,8 @@
 
 s_c, n_c: scatter and number of the sky samples of colour c in the ring (mean after clipping at 3 sigma, started at the
 median), A_c the circle's area on that colour, g the gain: 1 in electrons; in ADU the frames' ``gain_e_per_adu``, and
-without one the light's own noise is left out. Bad pixels in the circle take the mean of their good neighbours of the
-same colour and are counted in ``masked_fraction``. Source: Merline & Howell 1995, Exp. Astron. 6, 163.
+without one the light's own noise is left out. A bad pixel in the circle takes what its good neighbours of the same colour
+foretell, scaled by the star's form, and counts in ``masked_fraction``; a hot one only where it really departs. Source: Merline & Howell 1995, Exp. Astron. 6, 163.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from getframes_xr.core.elementary import exp64
 from getframes_xr.core.errors import DataError, OptionError
 from getframes_xr.core.kernel import kernel
 from getframes_xr.core.patch import Patch
@@ -25,7 +26,7 @@ from getframes_xr.core.vocabulary import BAD, Flag
 from getframes_xr.core.window import Grid
 from getframes_xr.engine.tables import Column, per_frame
 from getframes_xr.measure.background import lattice_of, select
-from getframes_xr.measure.centroid import centre_star
+from getframes_xr.measure.centroid import centre_star, second_moments
 from getframes_xr.measure.overlap import overlap
 from getframes_xr.measure.stars import measured_planes
 
@@ -33,23 +34,57 @@ Array = np.ndarray[Any, Any]
 
 _MASKED = BAD & ~int(Flag.SATURATED | Flag.BLOOMED)
 _SATURATED = int(Flag.SATURATED | Flag.BLOOMED)
+_HOT = int(Flag.HOT)
 
 
 @kernel
-def _value(image: Array, flags: Array, bad: int, step: int, y: int, x: int) -> tuple[float, bool]:
-    """Pixel value, and whether it is the mean of its good neighbours of the same colour; NaN where there are none."""
-    v = image[y, x]
-    if flags[y, x] & bad == 0 and np.isfinite(v):
-        return float(v), False
+def _profile(dy: float, dx: float, form: Array) -> float:
+    """Form of a star, near enough to scale neighbours with: an elliptic Gaussian core with a faint wing."""
+    d2 = form[0] * dy * dy + form[1] * dx * dx + 2.0 * form[2] * dy * dx
+    return float(exp64(-0.5 * d2) + 0.02 / (1.0 + d2))
+
+
+@kernel
+def _predicted(
+    image: Array, flags: Array, bad: int, y0: int, x0: int, index: Array, step: int,
+    y: int, x: int, centre_y: float, centre_x: float, form: Array, sky: Array,
+) -> float:  # fmt: skip
+    """Light above the sky that good neighbours of the same colour and the star's form foretell; NaN without any."""
     ny, nx = image.shape
-    total, n = 0.0, 0
-    for dy in range(-step, step + 1, step):
-        for dx in range(-step, step + 1, step):
-            yy, xx = y + dy, x + dx
-            if 0 <= yy < ny and 0 <= xx < nx and flags[yy, xx] & bad == 0 and np.isfinite(image[yy, xx]):
-                total += image[yy, xx]
-                n += 1
-    return (total / n if n > 0 else np.nan), True
+    level = sky[index[(y + y0) & 1, (x + x0) & 1]]
+    total, shape = 0.0, 0.0
+    for reach in (step, 2 * step):
+        for yy in range(y - reach, y + reach + 1, step):
+            for xx in range(x - reach, x + reach + 1, step):
+                if yy < 0 or xx < 0 or yy >= ny or xx >= nx or flags[yy, xx] & bad or not np.isfinite(image[yy, xx]):
+                    continue
+                total += image[yy, xx] - level
+                shape += _profile(yy - centre_y, xx - centre_x, form)
+        if shape > 0.0:
+            return total / shape * _profile(y - centre_y, x - centre_x, form)
+    return np.nan
+
+
+@kernel
+def light_of(
+    image: Array, flags: Array, bad: int, y0: int, x0: int, index: Array, step: int,
+    y: int, x: int, centre_y: float, centre_x: float, form: Array, sky: Array, variance: Array, per_signal: float,
+) -> tuple[float, bool]:  # fmt: skip
+    """Light of a pixel above the sky, and whether it was foretold because the pixel cannot be used.
+
+    A hot pixel still collects light: it is used unless it departs by 4 sigma and half of the star's own light.
+    """
+    band = index[(y + y0) & 1, (x + x0) & 1]
+    v = float(image[y, x]) - sky[band]
+    flag = flags[y, x] & bad
+    if flag == 0 and np.isfinite(v):
+        return v, False
+    known = _predicted(image, flags, bad, y0, x0, index, step, y, x, centre_y, centre_x, form, sky)
+    if flag == _HOT and np.isfinite(v):
+        light = max(known, 0.0)
+        if not abs(v - known) > 4.0 * np.sqrt(variance[band] + per_signal * light) + 0.5 * light:
+            return v, False
+    return known, True
 
 
 @kernel
@@ -107,7 +142,7 @@ def ring_sky(
 @kernel
 def circle_flux(
     image: Array, flags: Array, bad: int, saturated: int, y0: int, x0: int, index: Array, step: int,
-    y: float, x: float, radius: float, sky: Array, variance: Array, count: Array, per_signal: float,
+    y: float, x: float, radius: float, form: Array, sky: Array, variance: Array, count: Array, per_signal: float,
 ) -> tuple[float, float, float, bool]:  # fmt: skip
     """Flux, its error, the masked share of the circle, and whether it holds a saturated pixel; NaN off the frame."""
     ny, nx = image.shape
@@ -122,8 +157,10 @@ def circle_flux(
             if share == 0.0:
                 continue
             band = index[(yy + y0) & 1, (xx + x0) & 1]
-            v, mended = _value(image, flags, bad, step, yy, xx)
-            flux += share * (v - sky[band])
+            v, mended = light_of(
+                image, flags, bad, y0, x0, index, step, yy, xx, y, x, form, sky, variance, per_signal
+            )
+            flux += share * v
             noise += share * share * variance[band]
             area[band] += share
             masked += share if mended else 0.0
@@ -140,47 +177,67 @@ def circle_flux(
 @kernel
 def recentre(
     image: Array, flags: Array, bad: int, y0: int, x0: int, index: Array, step: int, y: float, x: float,
-    sky: Array, sigma: float, reach: float,
+    sky: Array, variance: Array, form: Array, window: float, reach: float,
 ) -> tuple[float, float]:  # fmt: skip
-    """Windowed centroid near (y, x); the start itself where it fails, moves beyond ``reach`` or leaves the frame."""
+    """Windowed centroid near (y, x); the start itself where it fails, moves beyond ``reach`` or leaves the frame.
+
+    ``form`` (inverse covariance yy, xx, yx) holds a first idea of the star's form and then what its moments say.
+    """
     ny, nx = image.shape
-    half = int(np.ceil(3.3 * sigma)) + 1
+    half = int(np.ceil(3.3 * window)) + 1
     cy, cx = int(np.floor(y + 0.5)), int(np.floor(x + 0.5))
     margin = step - 1
     if cy - half - margin < 0 or cx - half - margin < 0 or cy + half + margin >= ny or cx + half + margin >= nx:
         return y, x
     size = 2 * half + 1
     raw = np.empty((size + 2 * margin, size + 2 * margin))
-    for i in range(size + 2 * margin):
-        for j in range(size + 2 * margin):
-            yy, xx = cy - half - margin + i, cx - half - margin + j
-            v, _ = _value(image, flags, bad, step, yy, xx)
-            raw[i, j] = v - sky[index[(yy + y0) & 1, (xx + x0) & 1]]
-    stamp = raw
-    if margin:  # [1 2 1] x [1 2 1] / 16: the luminance at every pixel of a colour filter array
-        stamp = np.empty((size, size))
-        for i in range(size):
-            for j in range(size):
-                total = 0.0
-                for a in range(3):
-                    for b in range(3):
-                        total += (2 - abs(a - 1)) * (2 - abs(b - 1)) * raw[i + a, j + b]
-                stamp[i, j] = total * 0.0625
-    my, mx = centre_star(stamp, size, y - cy + half, x - cx + half, sigma, reach)
-    if np.isnan(my):
-        return y, x
+    my, mx = y - cy + half, x - cx + half
+    for turn in range(2):  # the second time with the star's own form for pixels that cannot be used
+        sy, sx = cy - half + my, cx - half + mx
+        for i in range(size + 2 * margin):
+            for j in range(size + 2 * margin):
+                yy, xx = cy - half - margin + i, cx - half - margin + j
+                raw[i, j], _ = light_of(image, flags, bad, y0, x0, index, step, yy, xx, sy, sx, form, sky, variance, 0.0)
+        stamp = raw
+        if margin:  # [1 2 1] x [1 2 1] / 16: the luminance at every pixel of a colour filter array
+            stamp = np.empty((size, size))
+            for i in range(size):
+                for j in range(size):
+                    total = 0.0
+                    for a in range(3):
+                        for b in range(3):
+                            total += (2 - abs(a - 1)) * (2 - abs(b - 1)) * raw[i + a, j + b]
+                    stamp[i, j] = total * 0.0625
+        ny_, nx_ = centre_star(stamp, size, y - cy + half, x - cx + half, window, reach)
+        if np.isnan(ny_):
+            return y, x
+        my, mx = ny_, nx_
+        if turn == 0:
+            _learn_form(*second_moments(stamp, size, my, mx, window), window, form)
     return cy - half + my, cx - half + mx
+
+
+@kernel
+def _learn_form(myy: float, mxx: float, myx: float, window: float, form: Array) -> None:
+    """Inverse covariance of a Gaussian star from its moments under a Gaussian window: C^-1 = M^-1 - I / w^2."""
+    determinant = myy * mxx - myx * myx
+    if not determinant > 0.0:
+        return
+    p, q, s = mxx / determinant - 1.0 / window**2, myy / determinant - 1.0 / window**2, -myx / determinant
+    if p > 0.005 and q > 0.005 and p * q > s * s and p < 4.0 and q < 4.0:
+        form[0], form[1], form[2] = p, q, s
 
 
 @kernel
 def measure_stars(
     image: Array, flags: Array, bad: int, saturated: int, y0: int, x0: int, index: Array, n_bands: int,
-    y: Array, x: Array, radii: Array, inner: float, outer: float, per_signal: float, sigma: float, reach: float,
+    y: Array, x: Array, radii: Array, inner: float, outer: float, per_signal: float, sigma: float, window: float, reach: float,
     place: Array, level: Array, flux: Array, error: Array, masked: Array, full: Array,
 ) -> None:  # fmt: skip
     """All apertures of all stars of one frame; centred again where ``reach`` > 0. Rows of ``flux`` are stars."""
     step = 2 if n_bands > 1 else 1
     sky, variance, count = np.empty(n_bands), np.empty(n_bands), np.empty(n_bands, np.int64)
+    form = np.empty(3)
     for k in range(len(y)):
         place[k, 0], place[k, 1] = y[k], x[k]
         level[k] = np.nan
@@ -191,15 +248,16 @@ def measure_stars(
         if not (np.isfinite(y[k]) and np.isfinite(x[k])):
             continue
         a, b = y[k] - y0, x[k] - x0
+        form[0], form[1], form[2] = 1.0 / sigma**2, 1.0 / sigma**2, 0.0
         ring_sky(image, flags, bad | saturated, y0, x0, index, a, b, inner, outer, sky, variance, count)
         if reach > 0.0:
-            a, b = recentre(image, flags, bad, y0, x0, index, step, a, b, sky, sigma, reach)
+            a, b = recentre(image, flags, bad, y0, x0, index, step, a, b, sky, variance, form, window, reach)
             ring_sky(image, flags, bad | saturated, y0, x0, index, a, b, inner, outer, sky, variance, count)
         place[k, 0], place[k, 1] = a + y0, b + x0
         level[k] = np.mean(sky)
         for r in range(len(radii)):
             flux[k, r], error[k, r], masked[k], full[k, r] = circle_flux(
-                image, flags, bad, saturated, y0, x0, index, step, a, b, radii[r], sky, variance, count, per_signal
+                image, flags, bad, saturated, y0, x0, index, step, a, b, radii[r], form, sky, variance, count, per_signal
             )
 
 
@@ -216,6 +274,7 @@ class MeasureStars:
     radii: Array
     annulus: tuple[float, float]
     per_signal: Array
+    star_sigma: float
     window_sigma: float
     reach: float
 
@@ -232,7 +291,7 @@ class MeasureStars:
         flux, error, full = np.empty((n, m)), np.empty((n, m)), np.empty((n, m), np.bool_)
         measure_stars(
             image, flags, _MASKED, _SATURATED, patch.window.y.start, patch.window.x.start, lattice.index, lattice.n_bands,
-            y, x, self.radii, *self.annulus, float(self.per_signal[at]), self.window_sigma, self.reach,
+            y, x, self.radii, *self.annulus, float(self.per_signal[at]), self.star_sigma, self.window_sigma, self.reach,
             place, level, flux, error, masked, full,
         )  # fmt: skip
         return {
@@ -253,7 +312,7 @@ def per_signal_of(grid: Grid, units: str) -> Array:
 
 def measured_stars(
     frames: xr.Dataset | xr.DataArray, positions: Array, radii: Array, annulus: tuple[float, float],
-    *, window_sigma: float = 1.8, reach: float = 0.0,
+    *, fwhm_px: float, reach: float = 0.0,
 ) -> xr.Dataset:  # fmt: skip
     """Lazy table of apertures at positions (time, star, 2): flux and flux_err (time, star, radius), y, x, sky, ...
 
@@ -261,6 +320,7 @@ def measured_stars(
     ------
     DataError : the frames have neither ``image`` nor ``adu``, or bands
     """
+    star_sigma, window_sigma = 0.42 * fwhm_px, max(1.2, 0.6 * fwhm_px)
     box = frames
     finite = positions[np.isfinite(positions).all(2)]
     if len(finite) and {"y", "x"} <= set(frames.coords):  # read no more than the stars and their rings
@@ -288,7 +348,7 @@ def measured_stars(
     }  # fmt: skip
     function = MeasureStars(
         plane, grid.cfa, np.ascontiguousarray(positions, np.float64), np.ascontiguousarray(radii, np.float64),
-        (float(annulus[0]), float(annulus[1])), per_signal_of(grid, units), float(window_sigma), float(reach),
+        (float(annulus[0]), float(annulus[1])), per_signal_of(grid, units), star_sigma, window_sigma, float(reach),
     )  # fmt: skip
     table = per_frame(producer, planes, function, columns)
     return table.assign_coords(radius=np.asarray(radii, np.float64)).assign_attrs(
@@ -332,6 +392,7 @@ def aperture_photometry(
     annulus: tuple[float, float] | None = None,
     *,
     recentre_px: float = 0.0,
+    fwhm_px: float | None = None,
 ) -> xr.Dataset:
     """Sum the light inside circles, with exact pixel overlap, in every frame; lazy.
 
@@ -342,6 +403,7 @@ def aperture_photometry(
     radius_px : one radius or several, 0.5 .. 200
     annulus : (inner, outer) radius of the sky ring [px]; default from the largest radius + 3 on, 10 px wide
     recentre_px : move each circle to the centroid, if that is within this distance; 0 = as given
+    fwhm_px : width of the stars, for centring and for pixels that cannot be used; default the smallest radius
 
     Returns
     -------
@@ -361,4 +423,7 @@ def aperture_photometry(
         where = np.broadcast_to(where, (n, *where.shape))
     if where.ndim != 3 or where.shape[2] != 2 or where.shape[0] != n:
         raise DataError(f"positions: shape {where.shape}, expected (star, 2) or ({n}, star, 2) of (y, x)")
-    return measured_stars(frames, where, radii, ring, reach=recentre_px)
+    width = float(radii[0]) if fwhm_px is None else float(fwhm_px)
+    if not 0.5 <= width <= 100:
+        raise OptionError("aperture_photometry.fwhm_px", fwhm_px, "0.5 .. 100 px")
+    return measured_stars(frames, where, radii, ring, fwhm_px=width, reach=recentre_px)
