@@ -55,11 +55,12 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 def run(arguments: Sequence[str]) -> int:
     """Run one command; every error becomes one line on stderr and an exit code."""
     debug = "--debug" in arguments
-    if not debug:
-        warnings.simplefilter("ignore")
     try:
-        code = app(args=list(arguments), standalone_mode=False)
+        with warnings.catch_warnings(action="default" if debug else "ignore"):
+            code = app(args=list(arguments), standalone_mode=False)
         sys.stdout.flush()
+        if code == INTERRUPTED:  # how typer tells of Ctrl-C
+            raise KeyboardInterrupt
         return code if isinstance(code, int) else 0
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader left: nothing more to say
