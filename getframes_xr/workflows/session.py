@@ -37,8 +37,9 @@ from getframes_xr.engine.plan import memory as memory_budget
 from getframes_xr.io.image import save_image
 from getframes_xr.io.pictures import save_png, save_tiff
 from getframes_xr.io.session import open_session
-from getframes_xr.io.store import open_store, save_frames
+from getframes_xr.io.store import save_frames
 from getframes_xr.io.tables import open_table, save_table
+from getframes_xr.io.zarr import open_store
 from getframes_xr.measure.light_curve import light_curve
 from getframes_xr.measure.phase import phase_shifts
 from getframes_xr.measure.registration import register
@@ -46,10 +47,11 @@ from getframes_xr.measure.score import score
 from getframes_xr.measure.stars import find_stars
 from getframes_xr.reduce.calibrate import calibrate
 from getframes_xr.reduce.cosmetic import cosmetic
+from getframes_xr.reduce.first_image import first_image
 from getframes_xr.reduce.lines import find_lines
 from getframes_xr.reduce.master import master
 from getframes_xr.reduce.normalise import normalise
-from getframes_xr.reduce.splat import first_image, splat
+from getframes_xr.reduce.splat import splat
 from getframes_xr.workflows.run_folder import OnEvent, RunFolder, write_whole
 
 NUMBERS = ("n_matched", "rms_px", "rotation_deg", "scale", "transparency", "score")  # of moves, one a frame

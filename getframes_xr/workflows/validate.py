@@ -23,8 +23,9 @@ import xarray as xr
 from getframes_xr.core.patch import Array
 from getframes_xr.detector.camera import Camera
 from getframes_xr.detector.quantum_efficiency import QuantumEfficiency
-from getframes_xr.io.store import open_store, save_frames
+from getframes_xr.io.store import save_frames
 from getframes_xr.io.tables import save_table
+from getframes_xr.io.zarr import open_store
 from getframes_xr.light.exposures import Exposures
 from getframes_xr.light.pointing import FieldRotation, Jolt, Pointing
 from getframes_xr.light.psf import Moffat
