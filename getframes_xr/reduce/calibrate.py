@@ -138,6 +138,7 @@ class FlatLevel(Producer):
     """The mean of a flat by parity of row and column, a (2, 2) image; four times the same where there is no CFA."""
 
     flat: Producer
+    cfa: str | None = None
 
     @cached_property
     def grid(self) -> Grid:
@@ -168,7 +169,7 @@ class FlatLevel(Producer):
                     good = np.isfinite(part)
                     total[dy, dx] += np.sum(np.where(good, part, 0.0), dtype=np.float64)
                     number[dy, dx] += np.count_nonzero(good)
-        letters = grid.cfa or "MMMM"
+        letters = self.cfa or grid.cfa or "MMMM"
         level = np.empty((2, 2))
         for letter in set(letters):
             chosen = np.array([other == letter for other in letters]).reshape(2, 2)
@@ -360,7 +361,7 @@ def calibrated(
     flat_held = level = None
     if flat_master is not None:
         flat_held = Held(_without_pedestal(flat_master, bias_master))
-        level = Held(FlatLevel(flat_held))
+        level = Held(FlatLevel(flat_held, grid.cfa))
     found = Calibrated(
         parent,
         plane,

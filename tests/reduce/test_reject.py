@@ -36,7 +36,13 @@ FLOATS = st.floats(-1e4, 1e4, width=32)
 
 @given(arrays(np.float32, st.tuples(st.integers(1, 30), st.integers(1, 5)), elements=FLOATS | st.just(np.nan)))
 def test_every_rule_gives_what_its_kept_samples_give(values):
-    for rule in (reject.Mean(), reject.SigmaClip(kappa=2.0), reject.Winsor(kappa=2.0), reject.MinMax(), reject.Percentile()):
+    for rule in (
+        reject.Mean(),
+        reject.SigmaClip(kappa=2.0),
+        reject.Winsor(kappa=2.0),
+        reject.MinMax(),
+        reject.Percentile(),
+    ):
         made = rule.collapse(samples_of(values)) if not rule.streams else finished(rule, values)
         for pixel, column in enumerate(values.T):
             n_good = np.count_nonzero(np.isfinite(column))
@@ -76,8 +82,13 @@ def test_winsor_keeps_what_the_definition_keeps(n):
         assert made.value[pixel] == pytest.approx(kept.mean(), rel=1e-12, nan_ok=True)
 
 
-@pytest.mark.parametrize("rule, drop", [(reject.MinMax(low=1, high=2), lambda n: (1, 2)),
-                                        (reject.Percentile(low_percent=20, high_percent=10), lambda n: (n // 5, n // 10))])  # fmt: skip
+@pytest.mark.parametrize(
+    "rule, drop",
+    [
+        (reject.MinMax(low=1, high=2), lambda n: (1, 2)),
+        (reject.Percentile(low_percent=20, high_percent=10), lambda n: (n // 5, n // 10)),
+    ],
+)
 def test_trimmed_means_and_their_noise_follow_tukey_and_mclaughlin(rule, drop):
     values = noisy(20, seed=4)
     made = rule.collapse(samples_of(values))
