@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     import xarray as xr
 
     from getframes_xr.workflows.session import ReduceOptions
+    from getframes_xr.workflows.validate import Validation
 
 BAD_INPUT, UNEXPECTED, INTERRUPTED = 2, 1, 130
 _CLICK_ERROR: type[Exception] = typer.BadParameter.__mro__[2]  # ClickException, wherever this typer keeps it
@@ -153,9 +154,13 @@ def _main(
 def demo(out: Out = None, memory: Memory = None, scheduler: Scheduler = None, debug: Debug = False) -> None:
     """Simulate a night, reduce it without being told the truth, compare with the truth."""
     from getframes_xr.app.demo import run_demo
+    from getframes_xr.app.progress import progress_on
 
-    with _settings(memory, scheduler):
-        run_demo(out if out is not None else Path("demo"))
+    folder = out if out is not None else Path("demo")
+    _print(f"writing to {folder}")
+    with _settings(memory, scheduler), progress_on(_out()) as shown:
+        result = run_demo(folder, on_event=shown)
+    _judge(result)
 
 
 @app.command()
@@ -404,6 +409,22 @@ def validate(
     _print(f"writing to {folder}")
     with _settings(memory, scheduler), progress_on(_out()) as shown:
         result = check(experiment, out=folder, on_event=shown)
+    _judge(result)
+
+
+def _judge(result: Validation) -> None:
+    """Show a run and its figures against the truth; a figure beyond its limit ends the command with exit code 1."""
+    import json
+
+    from getframes_xr.app.report import FIGURES, write_report
+    from getframes_xr.workflows.run_folder import write_whole
+    from getframes_xr.workflows.validate import summary
+
+    folder = result.run.folder
+    write_whole(folder / FIGURES, json.dumps(summary(result), indent=1))
+    _show_run(folder, result.run.summary)
+    _print(f"report    {write_report(folder)}")
+    _print(f"numbers   {folder / FIGURES}\n")
     _print(str(result))
     if not result.passed:
         raise typer.Exit(UNEXPECTED)

@@ -13,6 +13,9 @@ from pathlib import Path
 
 from getframes_xr.core.errors import DataError, StoreError
 
+FIGURES = "figures.json"
+"""in a run folder: figures against a known truth, ``{name: {"value", "limit", "unit"}}``; shown where it is there"""
+
 
 def write_report(run_folder: str | Path) -> Path:
     """Write ``report.html`` of a run folder.

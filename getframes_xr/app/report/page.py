@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from getframes_xr.app.report import figures
+from getframes_xr.app.report import FIGURES, figures
 from getframes_xr.app.report.figures import Array, Axis, Picture
 from getframes_xr.core.errors import DataError
 
@@ -213,7 +213,9 @@ def frames_section(run: Run) -> Section:
     elif run.frames:
         section.words = "Every frame that was measured is in the stack."
     aside = [
-        f for f in run.list("files") if isinstance(f, dict) and str(f.get("verdict", "used")) not in {"used", "ok"}
+        f
+        for f in run.list("files")
+        if isinstance(f, dict) and str(f.get("verdict", "used")) not in {"used", "ok", "foreign"}
     ]
     if aside:
         rows = [
@@ -418,6 +420,34 @@ def warnings_section(run: Run) -> Section:
     return section
 
 
+def truth_section(run: Run) -> Section:
+    """Figures against the truth of a simulated night."""
+    section = Section("truth", "Against the truth")
+    try:
+        figures_found = json.loads((run.folder / FIGURES).read_text())
+        known = [(str(n), f["value"], f["limit"], str(f.get("unit") or "")) for n, f in figures_found.items()]
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        return section
+    rows = [(n, number(v), number(limit), unit, _reached(v, limit)) for n, v, limit, unit in known]
+    missed = sum(row[-1] != "yes" for row in rows)
+    section.words = (
+        "This night was simulated. The reduction was not told the truth; here is what it measured against it. "
+    )
+    section.words += (
+        "Every figure is inside its limit." if not missed else f"{plural(missed, 'figure')} beyond the limit."
+    )
+    columns = ("figure", "measured", "at most", "unit", "inside")
+    section.tables.append(Table(columns, rows, frozenset({"measured", "at most"})))
+    return section
+
+
+def _reached(value: Any, limit: Any) -> str:
+    try:
+        return "yes" if abs(float(value)) <= float(limit) else "no"
+    except (TypeError, ValueError):
+        return "no"
+
+
 def frame_table_section(run: Run) -> Section:
     """Every frame with its numbers."""
     section = Section("all-frames", "All frames")
@@ -531,6 +561,7 @@ def context(folder: Path) -> dict[str, Any]:
     quicklook = figures.photograph(path, f"Stack of {name}, stretched for the eye") if path else None
     sections = [
         warnings_section(run),
+        truth_section(run),
         frames_section(run),
         light_curve_section(run),
         registration_section(run, axis),
