@@ -1,0 +1,171 @@
+"""Shifts between frames without stars: correlation of what is neither pixel noise nor a gradient.
+
+    c(d) = <G_f(p), G_ref(p + d)> / sqrt(<G_f^2> <G_ref^2>),   G = gauss(1 cell) - gauss(8 cells) of binned frames
+
+Pixels repeat from frame to frame (hot pixels, fixed pattern, row offsets), the sky moves. So rows and columns lose their
+medians, outliers are cut at 4 sigma, pixels are averaged into cells of at least 4 x 4 (a pattern of single pixels loses
+a factor 16 in power, a smooth object none), and the band-pass leaves structures of 1 to 8 cells. The peak is refined by
+a parabola. A frame is verified when its peak stands 6 sigma above the map and its place survives a coarser band. A
+peak at no shift is believed only in a session that moves: a static pattern looks just like that. Source: m13 in the
+data folder, where plain correlation locks onto the sensor; Reddy & Chatterji 1996, IEEE TIP 5, 1266.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import scipy.fft
+import xarray as xr
+from scipy.ndimage import gaussian_filter
+
+from getframes_xr.core.errors import DataError
+from getframes_xr.core.patch import Patch
+from getframes_xr.core.vocabulary import BAD
+from getframes_xr.engine.tables import Column, per_frame
+from getframes_xr.measure.stars import measured_planes
+
+Array = np.ndarray[Any, Any]
+
+_MOST_CELLS = 100_000
+_FINE, _COARSE = (1.0, 8.0), (2.0, 16.0)
+_PEAK_SIGMA = 6.0
+_STILL_PX = 1.5
+
+
+@dataclass(frozen=True)
+class BinFrame:
+    """The function of one frame behind ``phase_shifts``: cell means after rows, columns and outliers are levelled."""
+
+    plane: str
+    cell: int
+
+    def __call__(self, patch: Patch) -> dict[str, Any]:
+        image = patch[self.plane][0]
+        image = (image.mean(0) if image.ndim == 3 else image).astype(np.float32)
+        bad = ~np.isfinite(image)
+        if "flags" in patch:
+            flags = patch["flags"][0]
+            bad |= (np.bitwise_or.reduce(flags, 0) if flags.ndim == 3 else flags) & BAD != 0
+        good = image[~bad]
+        image[bad] = np.median(good) if good.size else 0.0
+        image -= np.median(image, axis=1, keepdims=True)
+        image -= np.median(image, axis=0, keepdims=True)
+        limit = 4.0 * 1.4826 * float(np.median(np.abs(image)))
+        if limit > 0:
+            np.clip(image, -limit, limit, out=image)
+        rows, columns = (length // self.cell for length in image.shape)
+        cut = image[: rows * self.cell, : columns * self.cell]
+        return {"cells": cut.reshape(rows, self.cell, columns, self.cell).mean((1, 3))}
+
+
+def band_pass(cells: Array, band: tuple[float, float]) -> Array:
+    """Difference of two Gaussians, faded to 0 over an eighth of the field at each edge."""
+    fine = gaussian_filter(cells.astype(np.float64), band[0], mode="nearest")
+    fine -= gaussian_filter(cells.astype(np.float64), band[1], mode="nearest")
+    for axis, length in enumerate(cells.shape):
+        ramp = np.minimum(1.0, (np.arange(length) + 0.5) / (length / 8.0))
+        fade = np.minimum(ramp, ramp[::-1])
+        fine *= fade[:, None] if axis == 0 else fade[None, :]
+    return fine
+
+
+def correlation(one: Array, other: Array) -> Array:
+    """Normalised correlation of every shift; entry [i, j] of the centred map brings ``other`` onto ``one`` by (i, j) - c."""
+    shape = tuple(scipy.fft.next_fast_len(2 * length, real=True) for length in one.shape)
+    product = scipy.fft.rfft2(one, shape) * np.conj(scipy.fft.rfft2(other, shape))
+    found: Array = scipy.fft.fftshift(scipy.fft.irfft2(product, shape))
+    power = float(np.sqrt((one**2).sum() * (other**2).sum()))
+    return found / power if power > 0 else found
+
+
+def peak_of(found: Array) -> tuple[float, float, float]:
+    """Place of the highest peak relative to the centre, refined by parabolas, and its height in robust sigma of the map."""
+    rows, columns = found.shape
+    i, j = (int(k) for k in np.unravel_index(int(found.argmax()), found.shape))
+
+    def vertex(before: float, at: float, after: float) -> float:
+        curve = before - 2.0 * at + after
+        return 0.5 * (before - after) / curve if curve < 0 else 0.0
+
+    dy = vertex(found[i - 1, j], found[i, j], found[(i + 1) % rows, j])
+    dx = vertex(found[i, j - 1], found[i, j], found[i, (j + 1) % columns])
+    inside = found[found != 0.0]
+    sigma = 1.4826 * float(np.median(np.abs(inside - np.median(inside)))) if inside.size else 0.0
+    return i + dy - rows // 2, j + dx - columns // 2, float(found[i, j]) / sigma if sigma > 0 else 0.0
+
+
+def shifts_between(cells: Array, cell: int, reference: int) -> tuple[Array, Array, Array, Array, Array]:
+    """dy, dx [px] that bring each frame onto the reference, peak height [sigma], verified, verdict (object), (time,)."""
+    n = len(cells)
+    dy, dx, height = np.zeros(n), np.zeros(n), np.full(n, np.inf)
+    agree = np.ones(n, np.bool_)
+    fine, coarse = band_pass(cells[reference], _FINE), band_pass(cells[reference], _COARSE)
+    for f in range(n):
+        if f == reference:
+            continue
+        y, x, height[f] = peak_of(correlation(fine, band_pass(cells[f], _FINE)))
+        yy, xx, _ = peak_of(correlation(coarse, band_pass(cells[f], _COARSE)))
+        agree[f] = np.hypot(y - yy, x - xx) <= 2.0
+        dy[f], dx[f] = y * cell, x * cell
+    strong = (height >= _PEAK_SIGMA) & agree
+    still = np.hypot(dy, dx) < _STILL_PX
+    others = np.arange(n) != reference
+    moves = bool((strong & ~still & others).sum() >= max(1.0, 0.5 * (strong & others).sum()))
+    verified = strong & (~still | moves)
+    verdict = np.full(n, "used", object)
+    for f in np.flatnonzero(~verified):
+        if height[f] < _PEAK_SIGMA:
+            verdict[f] = f"no common structure: peak {height[f]:.1f} sigma, {_PEAK_SIGMA:g} needed"
+        elif not agree[f]:
+            verdict[f] = "no common structure: fine and coarse correlation disagree"
+        else:
+            verdict[f] = "no shift found, which the sensor's own pattern gives as well"
+    return dy, dx, height, verified, verdict
+
+
+def phase_shifts(clean: xr.Dataset | xr.DataArray, *, reference: int | None = None) -> xr.Dataset:
+    """Shift of every frame relative to one of them, for frames with too few stars to match; lazy.
+
+    Parameters
+    ----------
+    clean : frames with the plane ``image`` (or ``adu``) and perhaps ``flags``
+    reference : number (``frame``) of the reference; default the first frame
+
+    Returns
+    -------
+    Dataset (time) : dy, dx [px], add them to a position to come onto the reference; peak_sigma, verified, verdict;
+        attrs reference_frame. Load it and give it to ``register(stars, shifts=...)``. Rotation is not measured
+
+    Raises
+    ------
+    DataError : the frames have neither plane, are smaller than 64 px, or lack the reference
+    """
+    producer, plane, planes = measured_planes(clean)
+    grid = producer.grid
+    shape = len(grid.y), len(grid.x)
+    if min(shape) < 64:
+        raise DataError(f"phase_shifts needs frames of at least 64 x 64 px, these have {shape[0]} x {shape[1]}")
+    frames = grid.column("frame")
+    at = 0 if reference is None else int(np.argmax(frames == reference))
+    if reference is not None and frames[at] != reference:
+        raise DataError(f"reference: there is no frame {reference}; known: {frames.min()} .. {frames.max()}")
+    cell = max(2 if min(shape) < 256 else 4, int(np.ceil(np.sqrt(shape[0] * shape[1] / _MOST_CELLS))))
+    size = {"cell_y": shape[0] // cell, "cell_x": shape[1] // cell}
+    cells = per_frame(producer, planes, BinFrame(plane, cell), {"cells": Column(np.dtype(np.float32), "", size)})
+    results = xr.apply_ufunc(
+        _all_shifts, cells["cells"], kwargs={"cell": cell, "reference": at},
+        input_core_dims=[["time", "cell_y", "cell_x"]], output_core_dims=[["time"]] * 5,
+        dask="parallelized", dask_gufunc_kwargs={"allow_rechunk": True},
+        output_dtypes=[np.float64] * 3 + [np.bool_, object],
+    )  # fmt: skip
+    names = ("dy", "dx", "peak_sigma", "verified", "verdict")
+    table = xr.Dataset(dict(zip(names, results, strict=True)), cells.coords)
+    for name in ("dy", "dx"):
+        table[name].attrs["units"] = "pixel"
+    return table.assign_attrs(reference_frame=int(frames[at]), cell_px=cell)
+
+
+def _all_shifts(cells: Array, cell: int, reference: int) -> tuple[Array, Array, Array, Array, Array]:
+    return shifts_between(cells, cell, reference)

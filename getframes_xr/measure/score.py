@@ -1,0 +1,66 @@
+"""A score for every frame, and a reason for each that is not used.
+
+    score = (t / FWHM)^2 / V        relative to the median of the used frames
+
+This is the inverse variance of a faint star's flux: light t against the background variance V of a raw pixel inside a
+star's area ~ FWHM^2. Two frames of score 1 are worth one of score 2. Before ``normalise`` the transparency is unknown
+and taken as 1. Frames that are not used have score 0. Source: King 1983, PASP 95, 163 (effective area of a star).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import xarray as xr
+
+from getframes_xr.core.errors import DataError
+from getframes_xr.engine.tables import loaded
+
+
+def score(stars: xr.Dataset, moves: xr.Dataset | None = None) -> xr.Dataset:
+    """Score the frames of a session.
+
+    Parameters
+    ----------
+    stars : loaded table of ``find_stars``
+    moves : loaded table of ``register`` or ``normalise`` for the same frames; without it every frame counts as used
+
+    Returns
+    -------
+    Dataset (time) : score (median of the used frames = 1, else 0), used, verdict ("used" or the reason), n_stars,
+        fwhm_px, elongation, transparency, background (mean of the bands), noise (sigma of a raw pixel)
+
+    Raises
+    ------
+    DataError : a table is lazy, or the two hold different frames
+    """
+    stars = loaded(stars, "fwhm_px", "elongation", "n_stars", "background", "variance", "saturated_share")
+    n = stars.sizes["time"]
+    used, verdict = np.ones(n, np.bool_), np.full(n, "used", object)
+    transparency, measured = np.ones(n), stars
+    if moves is not None:
+        moves = loaded(moves, "verified", "verdict", "fwhm_px", "elongation")
+        if not np.array_equal(stars["frame"].values, moves["frame"].values):
+            raise DataError("stars and moves hold different frames; register this table of stars")
+        used = moves["used" if "used" in moves else "verified"].values.copy()
+        verdict = moves["verdict"].values.copy()
+        transparency = moves["transparency"].values if "transparency" in moves else transparency
+        measured = moves
+    width, variance = measured["fwhm_px"].values, stars["variance"].mean("band").values
+    with np.errstate(invalid="ignore", divide="ignore"):
+        merit = (transparency / width) ** 2 / variance
+    known = np.isfinite(merit) & (merit > 0)
+    verdict[used & ~known] = "width or background could not be measured"
+    used &= known
+    middle = np.median(merit[used]) if used.any() else 1.0
+    time = ("time",)
+    coordinates = {name: value for name, value in stars.coords.items() if set(value.dims) <= {"time"}}
+    return xr.Dataset(
+        {
+            "score": (time, np.where(used, np.nan_to_num(merit) / middle, 0.0)),
+            "used": (time, used), "verdict": (time, verdict), "n_stars": (time, stars["n_stars"].values),
+            "fwhm_px": (time, width, {"units": "pixel"}), "elongation": (time, measured["elongation"].values),
+            "transparency": (time, transparency), "background": (time, stars["background"].mean("band").values),
+            "noise": (time, np.sqrt(variance)), "saturated_share": (time, stars["saturated_share"].values),
+        },
+        coordinates,
+    )  # fmt: skip
