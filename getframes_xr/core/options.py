@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic_core import PydanticSerializationError
 
 from getframes_xr.core.digest import digest
 from getframes_xr.core.errors import DataError, GetframesError, OptionError
@@ -55,8 +56,16 @@ class Options(BaseModel):
         return hash(digest(self))
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain mapping of the options that TOML can hold (``None`` left out)."""
-        return self.model_dump(mode="json", exclude_none=True)
+        """Plain mapping of the options that TOML can hold (``None`` left out).
+
+        Raises
+        ------
+        DataError : an option cannot be written (a long column without a file to go to)
+        """
+        try:
+            return self.model_dump(mode="json", exclude_none=True)
+        except PydanticSerializationError as error:  # hides what a field's own serializer raised
+            raise (error.__cause__ if isinstance(error.__cause__, GetframesError) else error) from None
 
     def to_toml(self, path: str | Path | None = None) -> str:
         """TOML text of the options; also written to ``path`` if given."""
@@ -151,7 +160,9 @@ class Family(Options):
 
 
 def _first_option_error(cls: type[BaseModel], error: ValidationError) -> GetframesError:
-    detail = error.errors(include_url=False)[0]
+    details = error.errors(include_url=False)
+    unknown = [detail for detail in details if detail["type"] == "extra_forbidden"]  # a typo also leaves a gap
+    detail = (unknown or details)[0]
     inner = detail.get("ctx", {}).get("error")
     if isinstance(inner, GetframesError):
         return inner

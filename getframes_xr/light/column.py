@@ -56,9 +56,7 @@ class Column:
             try:
                 array = np.array(values, dtype=np.float64, ndmin=self.axes)
             except (TypeError, ValueError) as error:
-                raise OptionError(
-                    type(self).__name__, values, "numbers, or the path of a .npy file"
-                ) from error
+                raise OptionError(type(self).__name__, values, "numbers, or the path of a .npy file") from error
         if array.ndim != self.axes:
             raise OptionError(type(self).__name__, f"an array shaped {array.shape}", f"{self.axes} axes")
         array = array if not array.flags.writeable else np.ascontiguousarray(array)

@@ -86,7 +86,7 @@ class Mixture:
         """
         offset = float(np.max(np.hypot(self.dy, self.dx)))
         radii = _RADII[(self.outside(_RADII) <= EDGE_FRACTION) | (_RADII >= FAR_FWHM)]
-        brightest = EDGE_PHOTONS / np.maximum(self.brightness(radii), 1e-300)
+        brightest = EDGE_PHOTONS / np.maximum(self.brightness(radii), 1e-200)
         brightest[-1] = np.inf
         return rounded(radii + offset), rounded(np.maximum.accumulate(brightest))
 

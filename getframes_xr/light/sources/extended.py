@@ -23,13 +23,14 @@ from getframes_xr.light.sources.family import Light
 Floats = NDArray[np.float64]
 
 
-def convolved(brightness: Floats, cell_px: float, sight: Sight, fwhm_px: float) -> Floats:
+def convolved(brightness: Floats, cell_px: float, sight: Sight, fwhm_px: float, tent_px: float = 0.0) -> Floats:
     """Convolve a surface brightness with the PSF and the pixel.
 
     Parameters
     ----------
     brightness : float64 (rows, columns) [1/px^2], dark at its borders
     cell_px : size of its cells [px]
+    tent_px : side of a square that smooths the brightness beforehand
 
     Returns
     -------
@@ -45,7 +46,7 @@ def convolved(brightness: Floats, cell_px: float, sight: Sight, fwhm_px: float) 
     for weight, sigma, dy, dx in zip(mixture.weight, mixture.sigma, mixture.dy, mixture.dx, strict=True):
         phase = -2j * np.pi * (ky * dy + kx * dx) * fwhm_px
         transfer += weight * np.exp(-2.0 * (np.pi * sigma * fwhm_px) ** 2 * k2 + phase)
-    transfer *= np.sinc(ky) * np.sinc(kx)
+    transfer *= np.sinc(ky) * np.sinc(kx) * np.sinc(ky * tent_px) * np.sinc(kx * tent_px)
     spread = scipy.fft.irfft2(scipy.fft.rfft2(brightness, shape) * transfer, shape)[:rows, :columns]
     peak = 2.0 ** np.ceil(np.log2(max(float(spread.max()), 1e-300)))
     steps = 2.0**24 / peak

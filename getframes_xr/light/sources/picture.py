@@ -1,4 +1,7 @@
-"""A picture as a source: a nebula or any brightness map, placed, scaled, turned and convolved with the PSF once."""
+"""A picture as a source: a nebula or any brightness map, placed, scaled, turned and convolved with the PSF once.
+
+Values coarser than the PSF become squares that are smoothed by a square of their own size, so no steps are seen.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,8 @@ from getframes_xr.light.sight import Sight
 from getframes_xr.light.sources.extended import TemplateLight, convolved
 from getframes_xr.light.sources.family import Source
 from getframes_xr.light.sources.place import Degrees, Pixel, place_of, refuse_both
+
+_LARGEST = 4096  # cells along a side of the fine template
 
 
 class Picture(Source):
@@ -44,11 +49,15 @@ class Picture(Source):
         y, x = place_of(sight, self.y, self.x, self.ra_deg, self.dec_deg)
         fwhm_px = sight.psf.fwhm_arcsec / sight.scale
         cell_px = self.scale_arcsec / sight.scale
-        border = int(np.ceil((8.0 * fwhm_px + 3.0) / cell_px)) + 3
-        brightness = np.pad(self.values.values / (self.values.values.sum() * cell_px * cell_px), border)
-        template = convolved(brightness, cell_px, sight, fwhm_px)
+        values = self.values.values
+        parts = max(1, int(np.ceil(cell_px / min(1.0, 0.4 * fwhm_px))))  # fine enough for the PSF
+        parts = max(1, min(parts, _LARGEST // max(values.shape)))
+        brightness = np.repeat(np.repeat(values / (values.sum() * cell_px * cell_px), parts, axis=0), parts, axis=1)
+        fine_px = cell_px / parts
+        border = int(np.ceil((8.0 * fwhm_px + cell_px + 3.0) / fine_px)) + 3
+        template = convolved(np.pad(brightness, border), fine_px, sight, fwhm_px, cell_px if parts > 1 else 0.0)
         rates = sight.rates(np.array([self.magnitude]), np.array([self.colour]))[0]
-        return TemplateLight(sight, y, x, rates, template, cell_px, self.angle_deg)
+        return TemplateLight(sight, y, x, rates, template, fine_px, self.angle_deg)
 
     @classmethod
     def examples(cls) -> tuple[Self, ...]:
