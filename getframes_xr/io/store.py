@@ -33,7 +33,7 @@ from getframes_xr.core.window import Grid, Span, Window
 from getframes_xr.engine.budget import limited_threads
 from getframes_xr.engine.coordinates import coordinates_of
 from getframes_xr.engine.lazy import as_producer, run
-from getframes_xr.engine.plan import choose
+from getframes_xr.engine.plan import Choice, choose
 from getframes_xr.engine.producer import Producer
 from getframes_xr.engine.stage import HistoryStage
 from getframes_xr.io.journal import PARTIAL, Index, Journal, Mark, sweep
@@ -149,6 +149,7 @@ def save_frames(
     StoreError : the store is in use, holds another recipe, or the disk refuses (full, not writable)
     DataError : the Dataset holds no frames
     PlanError : the work does not fit the memory budget
+    OptionError : an unknown codec
     """
     if codec not in BLOSC:
         raise OptionError("codec", codec, " or ".join(repr(name) for name in BLOSC))
@@ -163,6 +164,7 @@ def save_frames(
     store = Path(path).absolute()
     _check_input(producer, store, overwrite)
     root = _root_of(producer, planes, codec)
+    fits = _choice(producer, root)
     if overwrite:
         _make_room(store, root)
     if not is_store(store):
@@ -173,7 +175,7 @@ def save_frames(
         try:
             sweep(store, root.layouts)
             todo = _open_shards(store, root, journal)
-            made = _write(store, root, producer, todo, progress)
+            made = _write(store, root, producer, todo, fits, progress)
             if not journal.finished:
                 journal.finish()
         except OSError as error:
@@ -392,17 +394,21 @@ def _write(
     root: StoreRoot,
     producer: Producer,
     todo: list[Index],
+    fits: Choice,
     progress: Callable[[Progress], None] | None,
 ) -> int:
     if not todo:
         return 0
     windows = [_window(root, producer.grid, index) for index in todo]
-    fits = choose(
-        producer, tuple(root.layouts), max(windows, key=lambda w: w.pixels), quantum=INNER, scratch=_scratch(root)
-    )
     sink: Any = WriteShards(str(store), root.layouts, fits.tile)
     with _reporting(store, root, producer, progress), limited_threads(fits.forecast.threads):
         return sum(run(producer, windows, tuple(root.layouts), sink))
+
+
+def _choice(producer: Producer, root: StoreRoot) -> Choice:
+    """How a shard is cut into the windows of a task, and how many tasks run at a time."""
+    largest = _window(root, producer.grid, (0,) * len(root.shards))
+    return choose(producer, tuple(root.layouts), largest, quantum=INNER, scratch=_scratch(root))
 
 
 def _scratch(root: StoreRoot) -> int:
