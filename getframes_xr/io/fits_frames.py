@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import PurePath
 
 import numpy as np
 
@@ -70,7 +69,7 @@ class FitsFrames(Producer):
 
     @cached_property
     def _digest(self) -> str:
-        files = "\n".join(f"{PurePath(s.path).name}|{s.size}|{s.mtime_ns}|{s.hdu}|{s.plane}" for s in self.sources)
+        files = "\n".join(source.identity for source in self.sources)
         return digest("FitsFrames", code_version(), self.grid, self.units, files)
 
     def token(self) -> str:

@@ -106,7 +106,10 @@ CACHE: Final = DecodedCache()
 
 @dataclass(frozen=True, slots=True)
 class FitsSource:
-    """One frame on disk: an image HDU without its cards, small to pickle. ``plane`` picks one image of a cube."""
+    """One frame on disk: an image HDU without its cards, small to pickle.
+
+    ``plane`` picks one image of a cube; ``origin`` is the identity of the file that this one is a plain copy of.
+    """
 
     path: str
     size: int
@@ -116,6 +119,13 @@ class FitsSource:
     storage: str
     layout: Layout
     plane: int = 0
+    origin: str = ""
+
+    @property
+    def identity(self) -> str:
+        """What the pixels are: the original file (of a plain copy as well), not where it lies."""
+        name = os.path.basename(self.path)
+        return self.origin or f"{name}|{self.size}|{self.mtime_ns}|{self.hdu}|{self.plane}"
 
     @classmethod
     def of(cls, image: FitsImage, plane: int = 0) -> FitsSource:
@@ -196,11 +206,24 @@ def _fill(descriptor: int, target: Array, offset: int, path: str) -> None:
     """Read until ``target`` (uint8) is full."""
     view, done = target.data, 0
     while done < len(view):
-        count = os.preadv(descriptor, [view[done:]], offset + done)
+        count = _read_into(descriptor, view[done:], offset + done)
         if count == 0:
             raise DataError(f"{path}: truncated: the file ends at byte {offset + done}, inside its pixels")
         done += count
     COUNTER.add(done)
+
+
+def _pread_into(descriptor: int, view: memoryview, offset: int) -> int:
+    data = os.pread(descriptor, len(view), offset)
+    view[: len(data)] = data
+    return len(data)
+
+
+def _preadv_into(descriptor: int, view: memoryview, offset: int) -> int:
+    return os.preadv(descriptor, [view], offset)
+
+
+_read_into = _preadv_into if hasattr(os, "preadv") else _pread_into  # macOS has no preadv
 
 
 def _swap_in_place(out: Array, layout: Layout) -> None:

@@ -87,7 +87,12 @@ def is_store(source: PathLike) -> bool:
 
 
 def entries_of(source: PathLike | Sequence[PathLike], hdu: Hdu) -> tuple[list[Entry], bool]:
-    """The table of files behind a source, and whether folders were searched."""
+    """The table of files behind a source, and whether folders were searched.
+
+    Raises
+    ------
+    DataError : nothing is there, or files and folders are mixed
+    """
     several: list[PathLike] = [source] if isinstance(source, str | os.PathLike) else list(source)
     if not several:
         raise DataError("an empty list of files")

@@ -254,6 +254,10 @@ def shrunk(producer: Producer, plane: str, factor: int) -> Array:
     """The image averaged over ``factor x factor`` blocks, float32 (band, y, x); NaN where a block saw nothing.
 
     A raw colour frame is shown as its 2x2 cells: red, the mean of the greens, blue.
+
+    Raises
+    ------
+    DataError : the image is smaller than one block
     """
     grid = producer.grid
     cells = 2 if grid.cfa is not None and grid.bands is None else 1

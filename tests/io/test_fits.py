@@ -17,8 +17,10 @@ from hypothesis import strategies as st
 
 from getframes_xr.core.errors import DataError
 from getframes_xr.core.window import Span, Window
+from getframes_xr.engine.lazy import producer_of
 from getframes_xr.io import fits_pixels
 from getframes_xr.io.fits import Cards, bytes_read, read_header, scan, scan_all
+from getframes_xr.io.fits_copies import with_plain_copies
 from getframes_xr.io.fits_pixels import CACHE, DecodedCache, FitsSource, read_image
 from getframes_xr.io.frames import open_frames, producer_from
 
@@ -446,3 +448,28 @@ def test_the_xarray_engine_prefers_bands_of_full_rows_and_drops_variables(tmp_pa
     assert opened.adu.encoding["preferred_chunks"] == {"time": 1, "y": 40, "x": 64}
     assert opened.adu.attrs["units"] == "adu" and "frame" in opened.coords
     assert not xr.open_dataset(files[0], engine="getframes_fits", drop_variables="adu").data_vars
+
+
+# Plain copies of compressed sessions
+
+
+def test_plain_copies_stand_for_their_compressed_originals(tmp_path):
+    array = pixels("u2", (3, 30, 40)) // 8
+    for i, frame in enumerate(array):
+        fits.CompImageHDU(frame, fits.Header({"DATE-OBS": f"2026-01-01T00:00:0{i}"})).writeto(tmp_path / f"{i}.fits.fz")
+    write(tmp_path / "3.fits", array[0] + np.uint16(1), {"DATE-OBS": "2026-01-01T00:00:05"})
+    frames = open_frames(str(tmp_path / "*.f*"))
+    assert with_plain_copies(frames, tmp_path / "scratch") is frames  # it fits the cache
+    copied = with_plain_copies(frames, tmp_path / "scratch", always=True)
+    assert len(list((tmp_path / "scratch").iterdir())) == 3
+    assert producer_of(copied.adu).token() == producer_of(frames.adu).token()
+    np.testing.assert_array_equal(copied.adu.values, frames.adu.values)
+    CACHE.clear()
+    before = bytes_read()
+    copied.adu[1, 4:9].values  # noqa: B018
+    assert CACHE.nbytes == 0 and bytes_read() - before == 30 * 40 * 2  # one chunk, plain
+    stamps = {p: p.stat().st_mtime_ns for p in (tmp_path / "scratch").iterdir()}
+    with_plain_copies(frames, tmp_path / "scratch", always=True)
+    assert stamps == {p: p.stat().st_mtime_ns for p in (tmp_path / "scratch").iterdir()}
+    with pytest.raises(DataError, match="only whole Datasets"):
+        with_plain_copies(frames * 2, tmp_path / "scratch")
