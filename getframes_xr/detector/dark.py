@@ -14,11 +14,22 @@ from typing import Annotated, ClassVar, Literal
 import numpy as np
 from pydantic import Field
 
-from getframes_xr.core.patch import Patch
+from getframes_xr.core.kernel import kernel
+from getframes_xr.core.patch import Array, Patch
 from getframes_xr.core.window import Grid
 from getframes_xr.detector.fixed_maps import lognormal_map, map_bytes
 from getframes_xr.detector.temperature_law import growth
 from getframes_xr.engine.stage import Place, Stage
+
+
+@kernel
+def add_map(charge: Array, mean: Array, shape: Array) -> None:
+    """Add ``mean`` (time,) times ``shape`` (y, x) to charge (time, y, x), float32, in place."""
+    for t in range(charge.shape[0]):
+        for y in range(charge.shape[1]):
+            row, pattern = charge[t, y], shape[y]
+            for x in range(row.size):
+                row[x] += mean[t] * pattern[x]
 
 
 class DarkCurrent(Stage):
@@ -38,10 +49,11 @@ class DarkCurrent(Stage):
         if self.rate_e_per_s == 0.0:
             return patch
         factor = growth(place.column("temperature_c"), self.reference_temperature_c, self.doubling_temperature_c)
-        mean = (self.rate_e_per_s * factor * place.column("exposure_s")).astype(np.float32)[:, None, None]
+        mean = (self.rate_e_per_s * factor * place.column("exposure_s")).astype(np.float32)
         if self.nonuniformity > 0.0:
-            mean = mean * lognormal_map(place, self, self.nonuniformity)
-        patch["expected_electrons"] += mean
+            add_map(patch["expected_electrons"], mean, lognormal_map(place, self, self.nonuniformity))
+        else:
+            patch["expected_electrons"] += mean[:, None, None]
         return patch
 
     def cached_bytes(self, grid: Grid) -> int:
