@@ -1,9 +1,9 @@
 """The canvas: the integer grid a stack is made on, and which part of a frame a window of it sees.
 
 The reference grid continued to the union of all used frames, rounded outwards + 1 px (``union``), or the reference
-frame's own grid (``reference``). A window's footprint in a frame is the bounding box of the inverse-mapped window + 2 px,
-clipped to the frame. Coverage counts the frames whose area (pixels are squares around integers) holds a canvas pixel;
-it follows from the transforms alone and has no colour.
+frame's own grid (``reference``). A window's footprint in a frame is the bounding box of the inverse-mapped window +
+2 px, clipped to the frame. Coverage counts the frames whose area (pixels are squares around integers) holds a
+canvas pixel; it follows from the transforms alone and has no colour.
 """
 
 from __future__ import annotations
@@ -87,7 +87,9 @@ def _first_column(base: float, slope: float, bound: float, left: int, right: int
 
 
 @kernel
-def add_coverage(out: Array, top: int, left: int, inverse: Array, y_low: float, y_high: float, x_low: float, x_high: float) -> None:  # fmt: skip
+def add_coverage(
+    out: Array, top: int, left: int, inverse: Array, y_low: float, y_high: float, x_low: float, x_high: float
+) -> None:  # fmt: skip
     """Count one frame in every canvas pixel whose centre lies in the frame's area.
 
     Parameters
@@ -125,8 +127,8 @@ def parts_of(rows: Span, columns: Span, size_px: int = PART_PX) -> Iterator[Arra
 
     Yields
     ------
-    int64 (6): top and left of the window, rows [2] <= j < [3] and columns [4] <= i < [5] of the part, counted from them;
-    a sample belongs to the part of the upper left of its four pixels, so the last row and column begin no part
+    int64 (6): top and left of the window, rows [2] <= j < [3] and columns [4] <= i < [5] of the part, counted from
+    them; a sample belongs to the part of the upper left of its four pixels, so the last row and column begin no part
     """
     for y in range(rows.start // size_px * size_px, rows.stop - 1, size_px):
         for x in range(columns.start // size_px * size_px, columns.stop - 1, size_px):

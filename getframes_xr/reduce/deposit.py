@@ -15,6 +15,7 @@ for the drop; the order of the loops is measured (docs/explanation/stacking.md).
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 
@@ -66,7 +67,7 @@ def _reach(
 
 
 @kernel(inline="always")
-def _misses(move: Array, place: Array, y_low: int, y_high: int, x_low: int, x_high: int) -> bool:
+def _misses(move: Array, place: Array, y_low: int, y_high: int, x_low: int, x_high: int) -> Any:
     """Tell whether no sample of a block reaches the part of the canvas being filled."""
     least_y, most_y, least_x, most_x = _bounds(move, y_low, y_high - 1, x_low, x_high - 1)
     return (
@@ -78,7 +79,7 @@ def _misses(move: Array, place: Array, y_low: int, y_high: int, x_low: int, x_hi
 
 
 @kernel(inline="always")
-def contrast(first: Array, j: int, i: int) -> float:
+def contrast(first: Array, j: Any, i: Any) -> Any:
     """Give max - min of the first image in the 3 x 3 pixels around [j, i]; NaN ignored."""
     low = np.float32(math.inf)
     high = np.float32(-math.inf)
@@ -171,7 +172,7 @@ def deposit_plain(
 
 
 @kernel(inline="always")
-def _add(out: Array, k: int, share: float, weight: float, weighted_value: float, spread: float) -> None:
+def _add(out: Array, k: Any, share: Any, weight: Any, weighted_value: Any, spread: Any) -> None:
     out[k] += share * weighted_value
     out[k + np.uint64(1)] += share * weight
     out[k + np.uint64(2)] += share * share * spread
@@ -182,8 +183,8 @@ def _add(out: Array, k: int, share: float, weight: float, weighted_value: float,
 def deposit_checked(
     out: Array, saturated_out: Array, place: Array, image: Array, flags: Array, y_start: int, x_start: int,
     move: Array, inverse: Array, phases: Array, step: int, sky: Array, centre: Array, rate: float, weights: Array,
-    bad: int, variances: Array, saturated: int, first: Array, check: bool, kappa_squared: float, per_signal: float,
-    tolerance: float,
+    bad: int, variances: Array, saturated: int, first: Array, check: bool, kappa_squared: np.float32,
+    per_signal: np.float32, tolerance: np.float32,
 ) -> None:  # fmt: skip
     """Add the four sums of one frame's window, each sample first compared with the first image P.
 

@@ -128,7 +128,7 @@ class FirstImage(Producer):
         del sums
         image, count = np.empty(shape, np.float32), np.empty(shape, np.uint16)
         middle(images, image, count)
-        made = {"image": image, "count": count}
+        made: dict[str, Array] = {"image": image, "count": count}
         if self.grid.bands is None:
             made = {name: values[0] for name, values in made.items()}
         return Patch(window, made, timed=False).only(planes)

@@ -1,10 +1,11 @@
 """Moves: what the deposit must know of every used frame, read once from the table that ``normalise`` gives.
 
 Per frame: the transform frame -> reference, transparency t, sky plane S, variance V of a raw pixel and weight w per
-band. A sample e becomes v = (e - S) / t with the variance V' = V / t^2 plus the shot noise of its own signal r:
-r / (t g), with g the gain where the frames count in ADU and 1 where they count electrons. Where the gain is not known it
-follows from the frames themselves: over frames and bands V = level / g + constant (the photon transfer curve); where
-the level hardly changes, the largest 1 / g that the frames allow, V / level, is taken (rejection bears +-20 %).
+band. A sample e becomes v = (e - S) / t with the variance V' = V / t^2 plus the shot noise of its own signal r: r /
+(t g), with g the gain where the frames count in ADU and 1 where they count electrons. Where the gain is not known
+it follows from the frames themselves: over frames and bands V = level / g + constant (the photon transfer curve);
+where the level hardly changes, the largest 1 / g that the frames allow, V / level, is taken (rejection bears +-20
+%).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Splat: the stack of raw frames, every sample deposited in the plane of its own colour after a look at the first image.
+"""Splat: the stack of raw frames, each sample laid in the plane of its own colour after a look at the first image.
 
 For a raw pixel that is not flagged and outside its frame's lines, v = (e - S) / t is compared with the first image P:
 
@@ -20,7 +20,7 @@ from functools import cached_property
 import numpy as np
 import xarray as xr
 
-from getframes_xr.core.errors import DataError, OptionError
+from getframes_xr.core.errors import OptionError
 from getframes_xr.core.patch import Array, Patch
 from getframes_xr.core.vocabulary import PLANES, Flag, Plane
 from getframes_xr.core.window import Grid, Span, Window
@@ -126,8 +126,8 @@ class Splatted(Producer):
         kappa_squared, tolerance = np.float32(self.kappa**2), np.float32(self.tolerance)
         for batch in batches_under(self.clean, moves, np.arange(len(moves)), rows, columns):
             for frame in batch:
-                for line in self._lines_of.get(int(moves.frames[frame.number]), ()):
-                    mark_line(frame.flags, frame.y, frame.x, *line, int(Flag.TRAIL))
+                for cosine, sine, offset, half_width in self._lines_of.get(int(moves.frames[frame.number]), ()):
+                    mark_line(frame.flags, frame.y, frame.x, cosine, sine, offset, half_width, int(Flag.TRAIL))
             for part in parts:
                 for frame in batch:
                     n = frame.number

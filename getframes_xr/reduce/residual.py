@@ -1,0 +1,374 @@
+"""Residuals: what every frame has more than the first image, in square bins of the frame.
+
+Of each unflagged pixel v - P (P bilinear) is added to its bin where the place is quiet: at least three groups of
+the first image know it, and the first image differs by less than the noise of a raw pixel within 3 x 3 (no stars,
+no steep nebula); clipped at +-4 sigma, all colours together. The bins that all frames share at one place of the sky
+(their mean on a canvas grid of the same bins, after a plane per frame) are no trail: borders of other frames, faint
+stars. A bin meets its samples in one order (blocks of the frame, colour phases, rows), so its bytes do not depend
+on the window.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from getframes_xr.core.kernel import kernel
+from getframes_xr.core.patch import Array, Patch
+from getframes_xr.core.vocabulary import Plane
+from getframes_xr.core.window import Grid, Span, Window
+from getframes_xr.engine.producer import Producer
+from getframes_xr.reduce.canvas import canvas_spans, mapped_box, read_frame
+from getframes_xr.reduce.deposit import BLOCK_PX
+from getframes_xr.reduce.first_image import LEFT_OUT
+from getframes_xr.reduce.moves import Moves
+
+TILE_PX = 512
+FRAMES_PER_TASK = 8  # they share the first image under a tile
+MOST_HULL = 1.5  # of the area one frame needs, that the shared part may take
+CLIP_SIGMA = 4.0  # of a raw pixel
+LEAST_GROUPS = 3  # valid groups of the first image
+
+
+@kernel
+def local_contrast(first: Array, out: Array) -> None:
+    """Give max - min of the first image within 3 x 3, NaN ignored (-inf where all are NaN).
+
+    Parameters
+    ----------
+    first : float32 (row, column)
+    out : float32 (row, column), written
+    """
+    rows, columns = first.shape
+    low = np.full(columns + 2, np.float32(math.inf))
+    high = np.full(columns + 2, np.float32(-math.inf))
+    for j in range(rows):
+        upper, line, lower = first[max(0, j - 1)], first[j], first[min(rows - 1, j + 1)]
+        for i in range(columns):
+            least, most = np.float32(math.inf), np.float32(-math.inf)
+            least = upper[i] if upper[i] < least else least
+            most = upper[i] if upper[i] > most else most
+            least = line[i] if line[i] < least else least
+            most = line[i] if line[i] > most else most
+            low[i + 1] = lower[i] if lower[i] < least else least
+            high[i + 1] = lower[i] if lower[i] > most else most
+        for i in range(columns):
+            least = low[i] if low[i] < low[i + 1] else low[i + 1]
+            most = high[i] if high[i] > high[i + 1] else high[i + 1]
+            least = low[i + 2] if low[i + 2] < least else least
+            most = high[i + 2] if high[i + 2] > most else most
+            out[j, i] = most - least
+
+
+@kernel
+def add_residuals(
+    sums: Array, counts: Array, bin_shift: int, bin_y: int, bin_x: int, image: Array, flags: Array, y_start: int,
+    x_start: int, move: Array, phases: Array, step: int, sky: Array, centre: Array, rate: float, sigmas: Array,
+    bad: int, first: Array, steep: Array, top: int, left: int,
+) -> None:  # fmt: skip
+    """Add v - P of the quiet pixels of a frame's window, clipped at 4 sigma, to square bins of the frame.
+
+    Parameters
+    ----------
+    sums, counts : float32 and uint16 (bin row, bin column), added to; [0, 0] is the bin (bin_y, bin_x) of the frame
+    bin_shift : int, bins are 2^bin_shift px wide
+    image, flags, y_start, x_start, move, phases, step, sky, centre, rate, bad : as in ``deposit_plain``
+    sigmas : float32 (band), sqrt(V'): a pixel is quiet where the first image differs by less in 3 x 3
+    first, steep : float32 (band, row, column), the first image and its contrast; [0, 0] is the canvas pixel
+        (top, left); NaN is left out
+    """
+    one = np.float32(1.0)
+    rows, columns = np.uint64(first.shape[1] - 3), np.uint64(first.shape[2] - 3)
+    half = np.float32(0.5)
+    zero = np.float32(0.0)
+    next_one = np.uint64(1)
+    line = np.uint64(first.shape[2])
+    y_stop, x_stop = y_start + image.shape[0], x_start + image.shape[1]
+    for block_y in range(y_start // BLOCK_PX * BLOCK_PX, y_stop, BLOCK_PX):
+        y_low, y_high = max(block_y, y_start), min(block_y + BLOCK_PX, y_stop)
+        for block_x in range(x_start // BLOCK_PX * BLOCK_PX, x_stop, BLOCK_PX):
+            x_low, x_high = max(block_x, x_start), min(block_x + BLOCK_PX, x_stop)
+            for phase in range(phases.shape[0]):
+                band = phases[phase, 2]
+                sigma = sigmas[band]
+                most = np.float32(CLIP_SIGMA) * sigma
+                expected_at = first[band].reshape(-1)
+                contrast_at = steep[band].reshape(-1)
+                for y in range(y_low + (phases[phase, 0] - y_low) % step, y_high, step):
+                    row_y = move[0, 0] * y + move[0, 2]
+                    row_x = move[1, 0] * y + move[1, 2]
+                    row_sky = sky[band, 0] + sky[band, 1] * (y - centre[0])
+                    values = image[y - y_start]
+                    marks = flags[y - y_start]
+                    sum_row, count_row = sums[(y >> bin_shift) - bin_y], counts[(y >> bin_shift) - bin_y]
+                    for x in range(x_low + (phases[phase, 1] - x_low) % step, x_high, step):
+                        column = np.uint64(x - x_start)
+                        if marks[column] & bad:
+                            continue
+                        at_y = row_y + move[0, 1] * x
+                        at_x = row_x + move[1, 1] * x
+                        floor_y = math.floor(at_y)
+                        floor_x = math.floor(at_x)
+                        j = np.uint64(np.int64(floor_y) - top - 1)
+                        i = np.uint64(np.int64(floor_x) - left - 1)
+                        if j >= rows or i >= columns:
+                            continue
+                        below = np.float32(at_y - floor_y)
+                        right = np.float32(at_x - floor_x)
+                        k = (j + next_one) * line + i + next_one
+                        upper = (one - right) * expected_at[k] + right * expected_at[k + next_one]
+                        lower = (one - right) * expected_at[k + line] + right * expected_at[k + line + next_one]
+                        expected = (one - below) * upper + below * lower
+                        level = row_sky + sky[band, 2] * (x - centre[1])
+                        difference = np.float32((values[column] - level) * rate) - expected
+                        if below >= half:
+                            k += line
+                        if right >= half:
+                            k += next_one
+                        # no branch: which pixel is quiet cannot be foreseen (NaN is not quiet)
+                        quiet = contrast_at[k] <= sigma and difference == difference
+                        clipped = min(max(difference, -most), most)
+                        at = np.uint64((x >> bin_shift) - bin_x)
+                        sum_row[at] += clipped if quiet else zero
+                        count_row[at] += np.uint16(1) if quiet else np.uint16(0)
+
+
+@dataclass(frozen=True, eq=False)
+class ResidualBins(Producer):
+    """Residuals of every used frame in square bins: planes ``sum`` and ``samples``; y and x count bins.
+
+    Parameters
+    ----------
+    clean : Producer with time, planes ``image`` and ``flags``
+    first : the first image (Held)
+    moves : Moves of the used frames
+    bin_px : int, edge of a bin; bins lie on multiples of it
+    """
+
+    clean: Producer
+    first: Producer
+    moves: Moves
+    bin_px: int
+
+    @cached_property
+    def grid(self) -> Grid:
+        frames = self.clean.grid
+        y = Span(frames.y.start // self.bin_px, -(-frames.y.stop // self.bin_px))
+        x = Span(frames.x.start // self.bin_px, -(-frames.x.stop // self.bin_px))
+        return Grid(y, x, {"frame": self.moves.frames})
+
+    @cached_property
+    def planes(self) -> Mapping[str, Plane]:
+        units = self.clean.planes["image"].units
+        return {"sum": Plane(np.dtype(np.float32), units), "samples": Plane(np.dtype(np.uint16), "")}
+
+    @property
+    def preferred_chunks(self) -> tuple[int, int, int]:
+        return FRAMES_PER_TASK, -1, -1
+
+    def _tiles(self, window: Window) -> list[tuple[Span, Span]]:
+        """The frame's pixels under a window of bins, cut on multiples of the tile."""
+        frames, tile = self.clean.grid, TILE_PX
+        y = Span(window.y.start * self.bin_px, window.y.stop * self.bin_px).clip(frames.y)
+        x = Span(window.x.start * self.bin_px, window.x.stop * self.bin_px).clip(frames.x)
+        rows = [Span(at, at + tile).clip(y) for at in range(y.start // tile * tile, y.stop, tile)]
+        columns = [Span(at, at + tile).clip(x) for at in range(x.start // tile * tile, x.stop, tile)]
+        return [(row, column) for row in rows for column in columns]
+
+    def _under(self, number: int, y: Span, x: Span) -> Window:
+        """The window of the first image that a tile of a frame sees."""
+        least_y, most_y, least_x, most_x = mapped_box(self.moves.transforms[number], y, x)
+        rows = Span(math.floor(least_y) - 2, math.floor(most_y) + 4)
+        columns = Span(math.floor(least_x) - 2, math.floor(most_x) + 4)
+        return Window(Span(0, 1), rows, columns).clip(self.first.grid.window)
+
+    def _shared(self, frames: Span, y: Span, x: Span) -> list[tuple[list[int], Window]]:
+        """Frames that look at nearly the same part of the first image from one tile, with that part."""
+        found: list[tuple[list[int], Window]] = []
+        for number in range(frames.start, frames.stop):
+            own = self._under(number, y, x)
+            if found:
+                together = found[-1][1].hull(own)
+                if together.pixels <= MOST_HULL * own.pixels:
+                    found[-1] = ([*found[-1][0], number], together)
+                    continue
+            found.append(([number], own))
+        return found
+
+    def upstream(self, window: Window, planes: Collection[str]) -> list[tuple[Producer, Window]]:
+        found: list[tuple[Producer, Window]] = []
+        for y, x in self._tiles(window):
+            for numbers, under in self._shared(window.frames, y, x):
+                found.append((self.first, under))
+                positions = (int(self.moves.positions[number]) for number in numbers)
+                found.extend((self.clean, Window(Span(at, at + 1), y, x)) for at in positions)
+        return found
+
+    def _produce(self, window: Window, planes: frozenset[str]) -> Patch:
+        sums = np.zeros(self.grid.shape(window), np.float32)
+        samples = np.zeros(sums.shape, np.uint16)
+        moves, shift = self.moves, self.bin_px.bit_length() - 1
+        for y, x in self._tiles(window):
+            for numbers, under in self._shared(window.frames, y, x):
+                first, steep = self._first(under)
+                if min(first.shape[1:]) < 4:
+                    continue
+                for number in numbers:
+                    at, k = int(moves.positions[number]), number - window.frames.start
+                    part = read_frame(self.clean, number, Window(Span(at, at + 1), y, x))
+                    add_residuals(
+                        sums[k], samples[k], shift, window.y.start, window.x.start, part.image, part.flags, part.y,
+                        part.x, moves.transforms[number], moves.phases, moves.step, moves.sky[number], moves.centre,
+                        1.0 / moves.transparency[number], np.sqrt(moves.variances[number]).astype(np.float32),
+                        LEFT_OUT, first, steep, under.y.start, under.x.start,
+                    )  # fmt: skip
+        return Patch(window, {"sum": sums, "samples": samples}).only(planes)
+
+    def _first(self, under: Window) -> tuple[Array, Array]:
+        """The first image, NaN where fewer than three groups know the place, and its contrast; (band, y, x)."""
+        patch = self.first.produce(under, ("image", "count"))
+        image = patch["image"]
+        image[patch["count"] < LEAST_GROUPS] = np.nan
+        image = image if self.first.grid.bands else image[None]
+        steep = np.empty_like(image)
+        for band in range(len(image)):
+            local_contrast(image[band], steep[band])
+        return image, steep
+
+    def peak_bytes(self, window: Window, planes: Collection[str]) -> int:
+        frames, bands = self.clean.grid, len(self.moves.bands)
+        shared, read = 0, 0
+        for y, x in self._tiles(window):
+            for numbers, under in self._shared(window.frames, y, x):
+                # the first image, its count, where that is low, and the contrast
+                shared = max(shared, bands * under.pixels * (4 + 2 + 1 + 4) + self.first.peak_bytes(under, ("image",)))
+                at = int(self.moves.positions[numbers[0]])
+                names = tuple(name for name in ("image", "flags") if name in self.clean.planes)
+                one = Window(Span(at, at + 1), y, x).clip(frames.window)
+                read = max(read, 6 * one.pixels + self.clean.peak_bytes(one, names))
+        return self.bytes_of(window, self.planes) + shared + read
+
+
+def without_plane(sums: Array, samples: Array) -> tuple[Array, Array]:
+    """Means of the bins minus their plane over the frame.
+
+    Parameters
+    ----------
+    sums, samples : (row, column)
+
+    Returns
+    -------
+    float32 (row, column) minus the plane, 0 where empty; and the plane, float32 (row, column)
+    """
+    rows, columns = sums.shape
+    weights = samples.astype(np.float64)
+    means = np.where(samples > 0, sums / np.maximum(samples, 1), 0.0)
+    y, x = np.mgrid[:rows, :columns]
+    terms = np.stack([np.ones(sums.size), y.ravel() - (rows - 1) / 2, x.ravel() - (columns - 1) / 2])
+    weighted = terms * weights.ravel()
+    normal = weighted @ terms.T
+    if np.linalg.matrix_rank(normal) < 3:
+        return means.astype(np.float32), np.zeros(sums.shape, np.float32)
+    plane = (np.linalg.solve(normal, weighted @ means.ravel()) @ terms).reshape(sums.shape)
+    return np.where(samples > 0, means - plane, 0.0).astype(np.float32), plane.astype(np.float32)
+
+
+@kernel
+def spread(
+    means: Array, samples: Array, move: Array, bin_px: int, bin_y: int, bin_x: int, top: int, left: int, over: Array,
+    under: Array,
+) -> None:  # fmt: skip
+    """Add the bins of one frame to a canvas grid of the same bins, bilinearly.
+
+    Parameters
+    ----------
+    means, samples : float32, uint16 (row, column) of the frame's bins that begin at bin (bin_y, bin_x)
+    move : float64 (2, 3), frame -> canvas [px]
+    top, left : first bin of the canvas grid
+    over, under : float64 (row, column), sums of n * mean and n, added to
+    """
+    half = 0.5 * (bin_px - 1)
+    for row in range(means.shape[0]):
+        for column in range(means.shape[1]):
+            if samples[row, column] > 0:
+                y = (row + bin_y) * bin_px + half
+                x = (column + bin_x) * bin_px + half
+                at_y = (move[0, 0] * y + move[0, 1] * x + move[0, 2] - half) / bin_px - top
+                at_x = (move[1, 0] * y + move[1, 1] * x + move[1, 2] - half) / bin_px - left
+                j, i = np.int64(math.floor(at_y)), np.int64(math.floor(at_x))
+                for dj in range(2):
+                    for di in range(2):
+                        share = samples[row, column] * (1 - abs(at_y - j - dj)) * (1 - abs(at_x - i - di))
+                        if 0 <= j + dj < over.shape[0] and 0 <= i + di < over.shape[1]:
+                            over[j + dj, i + di] += share * means[row, column]
+                            under[j + dj, i + di] += share
+
+
+@kernel
+def look_up(common: Array, move: Array, bin_px: int, bin_y: int, bin_x: int, top: int, left: int, out: Array) -> None:
+    """Read the canvas grid at the bins of one frame, bilinearly, 0 outside; the inverse of ``spread``."""
+    half = 0.5 * (bin_px - 1)
+    for row in range(out.shape[0]):
+        for column in range(out.shape[1]):
+            y = (row + bin_y) * bin_px + half
+            x = (column + bin_x) * bin_px + half
+            at_y = (move[0, 0] * y + move[0, 1] * x + move[0, 2] - half) / bin_px - top
+            at_x = (move[1, 0] * y + move[1, 1] * x + move[1, 2] - half) / bin_px - left
+            j, i = np.int64(math.floor(at_y)), np.int64(math.floor(at_x))
+            value = 0.0
+            for dj in range(2):
+                for di in range(2):
+                    if 0 <= j + dj < common.shape[0] and 0 <= i + di < common.shape[1]:
+                        share = (1 - abs(at_y - j - dj)) * (1 - abs(at_x - i - di))
+                        value += share * common[j + dj, i + di]
+            out[row, column] = value
+
+
+@dataclass(frozen=True, eq=False)
+class CommonBins(Producer):
+    """What the frames share at one place of the sky: mean of all frames' bins on the canvas; y and x count bins."""
+
+    bins: Producer
+    moves: Moves
+    bin_px: int
+
+    @cached_property
+    def grid(self) -> Grid:
+        parent = self.bins.grid
+        y = Span(parent.y.start * self.bin_px, parent.y.stop * self.bin_px)
+        x = Span(parent.x.start * self.bin_px, parent.x.stop * self.bin_px)
+        rows, columns = canvas_spans(self.moves.transforms, y, x)
+        return Grid(
+            Span(rows.start // self.bin_px - 1, rows.stop // self.bin_px + 2),
+            Span(columns.start // self.bin_px - 1, columns.stop // self.bin_px + 2),
+        )
+
+    @cached_property
+    def planes(self) -> Mapping[str, Plane]:
+        return {"mean": Plane(np.dtype(np.float32), self.bins.planes["sum"].units)}
+
+    @property
+    def preferred_chunks(self) -> tuple[int, int, int]:
+        return 1, -1, -1
+
+    def _produce(self, window: Window, planes: frozenset[str]) -> Patch:
+        over, under = (np.zeros((len(self.grid.y), len(self.grid.x))) for _ in range(2))
+        whole = self.bins.grid.window
+        for number, move in enumerate(self.moves.transforms):
+            patch = self.bins.produce(whole.with_frames(Span(number, number + 1)), ("sum", "samples"))
+            means, _ = without_plane(patch["sum"][0], patch["samples"][0])
+            spread(
+                means, patch["samples"][0], move, self.bin_px, whole.y.start, whole.x.start, self.grid.y.start,
+                self.grid.x.start, over, under,
+            )  # fmt: skip
+        mean = np.where(under > 0, over / np.maximum(under, 1e-12), 0.0).astype(np.float32)
+        return Patch(self.grid.window, {"mean": mean}, timed=False).crop(window)
+
+    def peak_bytes(self, window: Window, planes: Collection[str]) -> int:
+        one = self.bins.grid.window.with_frames(Span(0, 1))
+        scratch = 96 * one.pixels  # the fit of the plane, float64
+        return 28 * self.grid.window.pixels + scratch + self.bins.peak_bytes(one, ("sum", "samples"))
