@@ -106,6 +106,17 @@ def _sigma(values: Array) -> float:
     return 1.4826 * float(np.median(median - below)) if below.size else 0.0
 
 
+def _level(values: Array) -> float:
+    """Median without the bright tail; clipped on both sides alike, or bands of unlike noise would differ in level."""
+    for _ in range(4):
+        median, sigma = float(np.median(values)), _sigma(values)
+        kept = values[np.abs(values - median) <= 2.5 * sigma]
+        if kept.size in (0, values.size):
+            break
+        values = kept
+    return float(np.median(values))
+
+
 def _sky_plane(band: Array, seen: Array, sloped: bool) -> Array:
     """Level at (0, 0) and slopes of the sky: medians of blocks, refitted without blocks that hold something bright."""
     ny, nx = band.shape
@@ -115,12 +126,10 @@ def _sky_plane(band: Array, seen: Array, sloped: bool) -> Array:
         for x in range(0, nx - size // 2, size):
             block = band[y : y + size, x : x + size][seen[y : y + size, x : x + size]]
             if block.size >= size * size // 4:
-                low = np.sort(block)[: max(1, int(0.7 * block.size))]
                 places.append((1.0, y + size / 2, x + size / 2))
-                levels.append(float(np.median(low)))
+                levels.append(_level(block))
     if len(levels) < 12 or not sloped:
-        values = np.sort(band[seen])[: max(1, int(0.7 * seen.sum()))]
-        return np.array([float(np.median(values)), 0.0, 0.0])
+        return np.array([_level(band[seen]), 0.0, 0.0])
     matrix, wanted = np.array(places), np.array(levels)
     kept = wanted <= np.percentile(wanted, 70)
     for _ in range(6):

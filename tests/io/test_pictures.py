@@ -23,7 +23,8 @@ def scene(seed=1, shape=(240, 320), noise=10.0):
         colour = np.array([1.0, 1.0, 1.0]) + (number % 3 - 1) * np.array([0.3, 0.0, -0.3])
         flux = 2000.0 * 1.09**number
         light += flux * colour[:, None, None] * np.exp(-((y - row) ** 2 + (x - column) ** 2) / 8.0) / 25.0
-    light += SKY[:, None, None] + SLOPE[:, None, None] * (x + y) + rng.normal(0, noise, light.shape)
+    light += SKY[:, None, None] + SLOPE[:, None, None] * (x + y)
+    light += rng.normal(0, noise, light.shape) * np.array([1.0, 0.6, 1.8])[:, None, None]  # bands of unlike noise
     return light.astype(np.float32), places
 
 
