@@ -9,6 +9,7 @@ With standard coordinates xi (east), eta (north) in degrees and r = ``rotation_d
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Literal
 
 import numpy as np
@@ -20,6 +21,10 @@ from getframes_xr.core.options import Options
 from getframes_xr.light.rounding import rounded_position
 
 Floats = NDArray[np.float64]
+_FIXED_CARDS = (
+    "WCSAXES =                    2", "CTYPE1  = 'RA---TAN'", "CTYPE2  = 'DEC--TAN'", "CUNIT1  = 'deg     '",
+    "CUNIT2  = 'deg     '",
+)  # fmt: skip
 
 
 class Wcs(Options):
@@ -62,20 +67,20 @@ class Wcs(Options):
         centre : (y, x) of the reference point at reference pointing [px]
         offset_px, turned_deg, pivot : how this exposure's stars are moved: turned about the pivot, then shifted
         """
-        turn = np.deg2rad(turned_deg)
+        turn, r = math.radians(turned_deg), math.radians(self.rotation_deg)
         about = centre if pivot is None else pivot
         dy, dx = centre[0] - about[0], centre[1] - about[1]
-        y = about[0] + np.cos(turn) * dy + np.sin(turn) * dx + offset_px[0]
-        x = about[1] + np.cos(turn) * dx - np.sin(turn) * dy + offset_px[1]
-        scale, r = scale_arcsec_per_px / 3600.0, np.deg2rad(self.rotation_deg)
-        to_pixel = np.array([[-self.parity * np.cos(r), self.parity * np.sin(r)], [np.sin(r), np.cos(r)]]) / scale
-        spin = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])  # of (x, y)
-        cd = np.linalg.inv(spin @ to_pixel)
-        numbers = {
-            "CRPIX1": x + 1.0, "CRPIX2": y + 1.0, "CD1_1": cd[0, 0], "CD1_2": cd[0, 1], "CD2_1": cd[1, 0],
-            "CD2_2": cd[1, 1], "CRVAL1": self.ra_deg, "CRVAL2": self.dec_deg,
-        }  # fmt: skip
-        lines = ["WCSAXES =                    2", "CTYPE1  = 'RA---TAN'", "CTYPE2  = 'DEC--TAN'"]
-        lines += ["CUNIT1  = 'deg     '", "CUNIT2  = 'deg     '"]
-        lines += [f"{name:8s}= {value + 0.0:20.13G}" for name, value in numbers.items()]
-        return "\n".join([*lines, "RADESYS = 'ICRS    '"])
+        y = about[0] + math.cos(turn) * dy + math.sin(turn) * dx + offset_px[0]
+        x = about[1] + math.cos(turn) * dx - math.sin(turn) * dy + offset_px[1]
+        scale = scale_arcsec_per_px / 3600.0  # CD = (spin by `turn` after the sky's own turn)^-1, both orthogonal
+        xi_x, xi_y = -self.parity * math.cos(r), math.sin(r)
+        eta_x, eta_y = self.parity * math.sin(r), math.cos(r)
+        cosine, sine = math.cos(turn), math.sin(turn)
+        numbers = (
+            ("CRPIX1", x + 1.0), ("CRPIX2", y + 1.0),
+            ("CD1_1", scale * (xi_x * cosine - xi_y * sine)), ("CD1_2", scale * (xi_x * sine + xi_y * cosine)),
+            ("CD2_1", scale * (eta_x * cosine - eta_y * sine)), ("CD2_2", scale * (eta_x * sine + eta_y * cosine)),
+            ("CRVAL1", self.ra_deg), ("CRVAL2", self.dec_deg),
+        )  # fmt: skip
+        lines = [f"{name:8s}= {value + 0.0:20.13G}" for name, value in numbers]
+        return "\n".join([*_FIXED_CARDS, *lines, "RADESYS = 'ICRS    '"])

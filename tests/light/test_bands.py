@@ -32,6 +32,14 @@ def test_ab_minus_vega_agrees_with_blanton_and_roweis(name: str) -> None:
     assert band(f"johnson_{name}").ab_minus_vega == pytest.approx(AB_MINUS_VEGA[name], abs=tolerance)
 
 
+@pytest.mark.parametrize(("name", "expected", "pivot"), [("g", -0.08, 470.2), ("r", 0.16, 617.6), ("i", 0.37, 749.0)])
+def test_sdss_bands_agree_with_blanton_and_roweis_and_doi(name: str, expected: float, pivot: float) -> None:
+    found = band(f"sdss_{name}")
+    assert found.system == "ab" and found.zero_point == found.ab_zero_point
+    assert found.ab_minus_vega == pytest.approx(expected, abs=0.02)
+    assert found.pivot_nm == pytest.approx(pivot, abs=1.0)
+
+
 @pytest.mark.parametrize("name", "UBVRI")
 def test_pivot_wavelengths_are_those_of_the_bands(name: str) -> None:
     assert band(f"johnson_{name}").pivot_nm == pytest.approx(PIVOT_NM[name], abs=3)

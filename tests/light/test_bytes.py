@@ -14,7 +14,7 @@ from getframes_xr.light.sources import Galaxy, SatelliteTrails, Sky, StarField
 from tests.light.small import frames, light
 from tests.light.test_scene import NIGHT
 sources = [StarField(n=300, magnitude=(6.0, 15.0), seed=2), Galaxy(y=30.0, x=33.3, magnitude=11, sersic_n=4.0,
-           half_light_radius_arcsec=3.0), SatelliteTrails(per_frame=2.0), Sky(mag_per_arcsec2=20.0, gradient=(0.1, 0.0))]
+           half_light_radius_arcsec=3.0), SatelliteTrails(per_frame=2.0), Sky(mag_per_arcsec2=20.0, gradient=(0.1, 0))]
 print(digest(light(frames(sources, (90, 100), n=3, cfa="RGGB", psf=Moffat(fwhm_arcsec=2.2), **NIGHT))))
 """
 NARROW = {

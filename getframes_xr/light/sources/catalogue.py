@@ -38,6 +38,9 @@ class CatalogueLight(Light):
     motion: Floats
     curves: tuple[tuple[int, LightCurve], ...] = ()
 
+    def __post_init__(self) -> None:
+        _ = self.index  # now, not once per thread later
+
     @cached_property
     def strength(self) -> Floats:
         """Brightest band of each star at its brightest [photon/s]: decides the size of its stamp."""
