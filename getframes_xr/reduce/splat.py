@@ -25,7 +25,7 @@ from getframes_xr.core.patch import Array, Patch
 from getframes_xr.core.vocabulary import PLANES, Flag, Plane
 from getframes_xr.core.window import Grid, Span, Window
 from getframes_xr.engine.held import Held
-from getframes_xr.engine.lazy import lazy
+from getframes_xr.engine.lazy import as_producer, lazy
 from getframes_xr.engine.producer import Producer
 from getframes_xr.reduce.canvas import (
     CanvasName,
@@ -180,6 +180,7 @@ def splat(
     clean: xr.Dataset | xr.DataArray,
     moves: xr.Dataset,
     *,
+    first: xr.Dataset | None = None,
     lines: xr.Dataset | None = None,
     reject: bool = True,
     tolerance: float = 4.0,
@@ -192,6 +193,7 @@ def splat(
     ----------
     clean : calibrated frames (time, y, x), planes ``image`` and ``flags``
     moves : loaded table of ``normalise(stars, register(stars))``; frames that are not ``used`` are left out
+    first : Dataset of ``first_image(clean, moves)``, best saved and opened again; made on the way if not given
     lines : loaded table of ``find_lines``; what lies on a line of its frame is left out
     reject : compare every sample with the first image (a single frame has nothing to be compared with)
     tolerance : C >= 0, share of the local contrast that a sample may differ by
@@ -218,7 +220,9 @@ def splat(
     table = read_moves(moves, frames.grid, frames.planes["image"].units or "adu")
     union = canvas_spans(table.transforms, frames.grid.y, frames.grid.x)
     spans = canvas_spans(table.transforms, frames.grid.y, frames.grid.x, canvas)
-    first = Held(FirstImage(frames, table, *union)) if reject and len(table) >= FEWEST_FOR_REJECTION else None
+    expected: Producer | None = None
+    if reject and len(table) >= FEWEST_FOR_REJECTION:
+        expected = Held(FirstImage(frames, table, *union)) if first is None else as_producer(first, ("image",))
     if len(table) == FEWEST_FOR_REJECTION:
         kappa = max(kappa, PAIR_KAPPA)
-    return lazy(Splatted(frames, first, table, *spans, read_lines(lines), float(kappa), float(tolerance)))
+    return lazy(Splatted(frames, expected, table, *spans, read_lines(lines), float(kappa), float(tolerance)))

@@ -276,7 +276,7 @@ def _store(folder: RunFolder, phase: str, decides: Any, data: xr.Dataset) -> xr.
     """A phase whose product is a store: written shard by shard, opened again lazily."""
 
     def make(path: Path) -> None:
-        save_frames(data, path, progress=lambda state: folder.progress(phase, state.done, state.total, "tiles"))
+        save_frames(data, path, progress=lambda state: folder.progress(phase, state.shards, state.shards_total, "tiles"))
 
     return folder.phase(phase, decides, make, open_store)
 

@@ -146,7 +146,7 @@ def _reporter(on_event: OnEvent | None) -> Any:
     if on_event is None:
         return None
     return lambda state: on_event(
-        {"event": "Progress", "phase": "simulate", "done": state.done, "total": state.total, "unit": "tiles"}
+        {"event": "Progress", "phase": "simulate", "done": state.shards, "total": state.shards_total, "unit": "tiles"}
     )
 
 
