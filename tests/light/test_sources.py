@@ -152,6 +152,17 @@ def test_a_galaxy_between_pixels_has_its_place_as_centroid_and_follows_the_field
     assert total2 == pytest.approx(total, rel=1e-3)
 
 
+def test_a_galaxy_is_smeared_like_the_stars() -> None:
+    galaxy = Galaxy(y=40.0, x=40.0, magnitude=10.0, half_light_radius_arcsec=2.0)
+    still, moving = (
+        moments(light(frames([galaxy], (81, 101), pointing=Pointing(drift_arcsec_per_s=(0.0, speed))))[0])
+        for speed in (0.0, 1.2)
+    )
+    assert moving[0] == pytest.approx(still[0], rel=1e-3) and moving[2] == pytest.approx(46.0, abs=0.01)
+    assert moving[4] - still[4] == pytest.approx(12.0**2 / 12, rel=0.02)  # pieces of half a FWHM
+    assert moving[3] == pytest.approx(still[3], rel=1e-3)
+
+
 @pytest.mark.parametrize("size", [4, 5])
 def test_a_picture_stands_on_its_centre_with_all_its_light(size: int) -> None:
     picture = Picture(values=np.ones((size, size)), scale_arcsec=4.0, y=40.4, x=39.75, magnitude=10.0)

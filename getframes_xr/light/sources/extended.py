@@ -2,7 +2,8 @@
 
 The template is the source's surface brightness on a grid of its own, convolved in Fourier space with the PSF (its
 Gaussians have closed transforms) and with the pixel's square. An exposure reads it with Keys' cubic through the shift
-and rotation of the pointing. Seeing that differs from the scene's PSF, and smear, are not applied to templates.
+and rotation of the pointing; motion within the exposure is a row of such readings, half a FWHM apart. Two things are
+left out: seeing that differs from the scene's PSF, and turning (not moving) within an exposure.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from getframes_xr.light.sight import Sight, View
 from getframes_xr.light.sources.family import Light
 
 Floats = NDArray[np.float64]
+_MOST_PIECES = 200
 
 
 def convolved(brightness: Floats, cell_px: float, sight: Sight, fwhm_px: float, tent_px: float = 0.0) -> Floats:
@@ -81,12 +83,16 @@ class TemplateLight(Light):
         y, x = g[2] + g[0] * u + g[1] * v + g[4], g[3] + g[0] * v - g[1] * u + g[5]
         a, b = y - g[11], x - g[12]
         stretch = (a * a + b * b) * (g[13] + g[14] * (a * a + b * b))
-        place = rounded_position([y + a * stretch, x + b * stretch])
+        path = np.array([g[6] + g[8] * (x - g[3] - g[5]), g[7] - g[8] * (y - g[2] - g[4])])  # during the exposure
+        pieces = 1 + min(_MOST_PIECES, int(np.hypot(*path) / (0.5 * view.fwhm_px)))
         sine, cosine = sine_cosine_of_turns((self.angle_deg + view.angle_deg) / 360.0)
-        rates = rounded(self.rates[self.sight.parity] * (view.exposure_s * view.transparency))
-        _add_template(
-            out, window.y.start, window.x.start, place, sine, cosine, rates, self.template, 1.0 / self.cell_px
-        )  # fmt: skip
+        rates = rounded(self.rates[self.sight.parity] * (view.exposure_s * view.transparency / pieces))
+        for piece in range(pieces):
+            along = (piece + 0.5) / pieces - 0.5
+            place = rounded_position([y + a * stretch + path[0] * along, x + b * stretch + path[1] * along])
+            _add_template(
+                out, window.y.start, window.x.start, place, sine, cosine, rates, self.template, 1.0 / self.cell_px
+            )  # fmt: skip
 
     def peak_bytes(self, window: Window, view: View) -> int:
         return int(self.template.nbytes)
