@@ -258,7 +258,7 @@ def _reduce(folder: RunFolder, session: xr.DataTree, lights: xr.Dataset, options
         "reference_frame": moves.attrs.get("reference_frame"),
         "canvas": {"y": [int(result.y[0]), int(result.y[-1]) + 1], "x": [int(result.x[0]), int(result.x[-1]) + 1]},
         "cosmetic": _cosmetic(bad),
-        "lines": [] if lines is None else _rows(lines),
+        "lines": [] if lines is None else _lines(lines),
         "funnel": _funnel(session, moves),
         "light_curve": None if curve is None else _curve(curve),
         "products": products,
@@ -324,13 +324,12 @@ def _most_common(verdicts: Any) -> str:
 
 
 def _products(folder: Path, result: xr.Dataset) -> dict[str, str]:
-    """FITS, PNG and TIFF of the stack, and the coverage map."""
-    products = {"store": "phases", "stack": save_image(result, folder / "stack.fits").name}
-    image = result.load()
-    products["picture"] = save_png(image["image"], folder / "stack.png").name
-    products["tiff"] = save_tiff(image["image"], folder / "stack.tif").name
-    products["coverage"] = save_png(image["coverage"], folder / "coverage.png", stretch="linear").name
-    return products
+    """FITS, PNG and 16-bit TIFF of the stack."""
+    return {
+        "stack": save_image(result, folder / "stack.fits").name,
+        "picture": save_png(result, folder / "stack.png").name,
+        "tiff": save_tiff(result, folder / "stack.tif").name,
+    }
 
 
 def write_light_curve(curve: xr.Dataset, path: Path) -> Path:
@@ -394,10 +393,14 @@ def _cosmetic(bad: xr.Dataset) -> dict[str, int]:
     return {"hot": int(((flags & Flag.HOT) != 0).sum()), "dead": int(((flags & Flag.DEAD) != 0).sum())}
 
 
-def _rows(table: xr.Dataset) -> list[dict[str, Any]]:
-    (dim,) = table.dims
-    names = list(table.data_vars)
-    return [{str(n): table[n].values[at].item() for n in names} for at in range(table.sizes[dim])]
+def _lines(table: xr.Dataset) -> list[dict[str, Any]]:
+    """One record per line found, with its frame."""
+    found = np.argwhere(np.isfinite(table["z"].values))
+    frames = table["frame"].values
+    return [
+        {"frame": int(frames[at]), **{str(n): float(table[n].values[at, line]) for n in table.data_vars}}
+        for at, line in found
+    ]
 
 
 def _funnel(session: xr.DataTree, moves: xr.Dataset) -> list[dict[str, Any]]:
