@@ -34,7 +34,6 @@ STRIP_BYTES = 64 * 2**20  # samples of one strip, all frames
 GROUP_BYTES = 4 * 2**20  # frames asked for together
 BUNCH_BYTES = 384 * 2**10  # samples sorted together: half of an L2 cache
 MOST_FRAMES = 65535  # count and coverage are uint16
-_INFINITY = np.float32(np.inf)
 SHARED = ("exposure_s", "bias_adu", "gain_e_per_adu", "read_noise_e")  # told in attrs where all frames agree
 OUTPUT = ("image", "noise", "count", "coverage", "weight", "flags")
 
@@ -56,12 +55,13 @@ class Samples:
 
 @dataclass
 class Collapsed:
-    """What becomes of them, float64 vectors (pixels,); ``weight`` is the sum of the kept weights."""
+    """What becomes of them, vectors (pixels,): ``coverage`` counts good samples, ``weight`` sums the weights kept."""
 
     value: Array
     noise: Array
     count: Array
     weight: Array
+    coverage: Array
 
     @property
     def vectors(self) -> tuple[Array, Array, Array, Array]:
@@ -69,7 +69,9 @@ class Collapsed:
 
     @classmethod
     def empty(cls, pixels: int) -> Collapsed:
-        return cls(np.empty(pixels), np.empty(pixels), np.zeros(pixels, np.int32), np.empty(pixels))
+        reals = [np.empty(pixels) for _ in range(3)]
+        counts = [np.zeros(pixels, np.int32) for _ in range(2)]
+        return cls(reals[0], reals[1], counts[0], reals[2], counts[1])
 
 
 @dataclass
@@ -146,8 +148,8 @@ class WholeTimeRule(Rule):
         """Narrow ``lanes.low`` and ``lanes.high``; set ``value``, ``variance`` and ``inflation``."""
 
     @staticmethod
-    def bunches(samples: Samples) -> Iterator[tuple[int, Lanes]]:
-        """First pixel and sorted lanes (one buffer, used again) of one bunch of pixels after the other."""
+    def bunches(samples: Samples, out: Collapsed) -> Iterator[tuple[int, Lanes]]:
+        """First pixel and sorted lanes (one buffer, used again) of each bunch in turn; fills ``out.coverage``."""
         n, pixels = samples.values.shape
         dtype = samples.values.dtype
         width = kernels.LANES_U16 if dtype == np.uint16 else kernels.LANES_F32
@@ -155,6 +157,7 @@ class WholeTimeRule(Rule):
         lanes = Lanes.empty(groups, n, dtype)
         for first in range(0, pixels, groups * width):
             lanes.load(samples, first)
+            kernels.spill(lanes.valid, first, out.coverage)
             yield first, lanes
 
     def collapse(self, samples: Samples) -> Collapsed:
@@ -164,7 +167,7 @@ class WholeTimeRule(Rule):
         weighted = samples.weights is not None
         if weighted:
             low_value, high_value, shift, inflation = (np.empty(pixels) for _ in range(4))
-        for first, lanes in self.bunches(samples):
+        for first, lanes in self.bunches(samples, out):
             self.choose(lanes)
             if weighted:
                 kernels.thresholds(lanes.blocks, lanes.low, lanes.high, first, low_value, high_value)
@@ -366,15 +369,14 @@ class Stacked(Producer):
     def _collapse_tile(self, tile: Window, out: Mapping[str, Array]) -> None:
         """Fill ``out``, arrays (band, y, x), for one tile."""
         pixels = len(tile.y) * len(tile.x)
-        coverage = np.zeros((self._bands, pixels), np.uint16)
         reasons = np.zeros((self._bands, pixels), np.uint16)
         collapse = self._stream if self.rule.streams else self._whole
-        results = collapse(tile, coverage, reasons)
+        results = collapse(tile, reasons)
         for band, result in enumerate(results):
-            uncovered = coverage[band] == 0
+            uncovered = result.coverage == 0
             made = {
                 "image": result.value, "noise": result.noise, "count": result.count, "weight": result.weight,
-                "coverage": coverage[band],
+                "coverage": result.coverage,
                 "flags": np.where(uncovered, reasons[band] | np.uint16(Flag.NO_DATA), np.uint16(0)),
             }  # fmt: skip
             for name, target in out.items():
@@ -396,8 +398,8 @@ class Stacked(Producer):
         units = self.parent.planes[self.plane].units
         return Samples(values, missing, None if weights is None else weights[ranks], self._columns(ranks), units)
 
-    def _take(self, span: Span, tile: Window, coverage: Array, reasons: Array) -> tuple[Array, Array]:
-        """Samples (frames, band, pixels) of a run of frames and which are missing; counts the good ones."""
+    def _take(self, span: Span, tile: Window, reasons: Array) -> tuple[Array, Array]:
+        """Samples (frames, band, pixels) of a run of frames and which are missing; collects their flags."""
         patch = self.parent.produce(tile.with_frames(span), self._read)
         shape = (len(span), self._bands, len(tile.y) * len(tile.x))
         values = patch[self.plane].reshape(shape)
@@ -407,31 +409,24 @@ class Stacked(Producer):
         flags = patch["flags"].reshape(shape) if "flags" in patch else None
         if flags is not None and not flags.any():
             flags = None
-        for band in range(self._bands):
-            for i in range(len(span)):
-                if self._dtype == np.float32:
-                    if flags is not None:
-                        mark_missing(values[i, band], flags[i, band], BAD)
-                    count_finite(values[i, band], coverage[band])
-                elif flags is None:
-                    coverage[band] += np.uint16(1)
-                else:
-                    coverage[band] += (flags[i, band] & np.uint16(BAD)) == 0
+        if flags is not None and self._dtype == np.float32:
+            mark_missing(values.reshape(-1), flags.reshape(-1), BAD)
         if flags is not None:
             reasons |= np.bitwise_or.reduce(flags, axis=0)
             if self._dtype == np.uint16:
                 missing = (flags & np.uint16(BAD)) != 0
         return values, missing
 
-    def _whole(self, tile: Window, coverage: Array, reasons: Array) -> list[Collapsed]:
+    def _whole(self, tile: Window, reasons: Array) -> list[Collapsed]:
         n, pixels = self.parent.grid.n_frames, len(tile.y) * len(tile.x)
         values = np.empty((self._bands, n, pixels), self._dtype)
         masked = self._dtype == np.uint16 and "flags" in self._read
         missing = np.zeros((self._bands, n, pixels if masked else 0), np.bool_)
         some_missing = False
         for span, ranks in self._runs(tile.y, tile.x):
-            got, gone = self._take(span, tile, coverage, reasons)
-            values[:, ranks] = got.swapaxes(0, 1)
+            got, gone = self._take(span, tile, reasons)
+            for i, rank in enumerate(ranks):
+                values[:, rank] = got[i]
             if gone.shape[-1]:
                 missing[:, ranks] = gone.swapaxes(0, 1)
                 some_missing = True
@@ -440,12 +435,12 @@ class Stacked(Producer):
         assert isinstance(self.rule, WholeTimeRule)
         return [self.rule.collapse(self._samples(values[b], missing[b], b)) for b in range(self._bands)]
 
-    def _stream(self, tile: Window, coverage: Array, reasons: Array) -> list[Collapsed]:
+    def _stream(self, tile: Window, reasons: Array) -> list[Collapsed]:
         assert isinstance(self.rule, StreamingRule)
         pixels = len(tile.y) * len(tile.x)
         states = [self.rule.start(pixels) for _ in range(self._bands)]
         for span, ranks in self._runs(tile.y, tile.x):
-            got, gone = self._take(span, tile, coverage, reasons)
+            got, gone = self._take(span, tile, reasons)
             order = np.argsort(ranks)
             chosen = slice(int(ranks.min()), int(ranks.max()) + 1)
             for band, state in enumerate(states):
@@ -497,10 +492,3 @@ def mark_missing(values: Array, flags: Array, bad: int) -> None:
     """Make bad samples NaN, in place."""
     for i in range(values.shape[0]):
         values[i] = np.float32(np.nan) if (flags[i] & bad) != 0 else values[i]
-
-
-@kernel
-def count_finite(values: Array, count: Array) -> None:
-    """Add one where a float32 sample is a number."""
-    for i in range(values.shape[0]):
-        count[i] += np.uint16(1) if abs(values[i]) < _INFINITY else np.uint16(0)

@@ -46,5 +46,5 @@ class Mean(StreamingRule):
     def finish(self, state: MeanState) -> Collapsed:
         out = Collapsed.empty(len(state.count))
         finish_sums(state.sums, state.shift, state.count, out.value, out.noise, out.weight)
-        out.count = state.count
+        out.count = out.coverage = state.count
         return out

@@ -106,14 +106,13 @@ class NoiseModel(WholeTimeRule):
         bias = self._column(self.bias_adu, "bias_adu", samples, 0.0) if raw else np.zeros(n)
         read_noise = self._column(self.read_noise_e, "read_noise_e", samples, 0.0)
         weights = np.ones(n) if samples.weights is None else samples.weights
-        median, valid, out = np.empty(pixels), np.empty(pixels, np.int32), Collapsed.empty(pixels)
-        for first, lanes in self.bunches(samples):
+        median, out = np.empty(pixels), Collapsed.empty(pixels)
+        for first, lanes in self.bunches(samples, out):
             medians(lanes.blocks, lanes.low, lanes.high, lanes.centre)
             spill(lanes.centre, first, median)
-            spill(lanes.valid, first, valid)
         model_mean(
             samples.values, samples.missing, weights, gain, read_noise, bias, self.response_scatter,
-            self.kappa if self.kappa_low is None else self.kappa_low, self.kappa, median, valid,
+            self.kappa if self.kappa_low is None else self.kappa_low, self.kappa, median, out.coverage,
             out.value, out.noise, out.count, out.weight,
         )  # fmt: skip
         return out

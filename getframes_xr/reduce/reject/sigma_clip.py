@@ -19,43 +19,57 @@ from pydantic import Field
 from getframes_xr.core.kernel import kernel
 from getframes_xr.core.patch import Array
 from getframes_xr.engine.collapse import Lanes, WholeTimeRule
-from getframes_xr.engine.lanes import median_of_lane
+from getframes_xr.engine.lanes import everything, median_of_lane
 
 
 @kernel
 def clip_lanes(
-    blocks: Array,
-    low: Array,
-    high: Array,
-    centre: Array,
-    total: Array,
-    square: Array,
-    kappa_low: float,
-    kappa_high: float,
-    rounds: int,
-) -> None:
-    """Move low and high (groups, lanes) of sorted blocks inward; the moments about ``centre`` follow."""
-    lanes = blocks.shape[2]
+    blocks: Array, low: Array, high: Array, centre: Array, total: Array, square: Array,
+    kappa_low: float, kappa_high: float, rounds: int,
+) -> None:  # fmt: skip
+    """Move low and high (groups, lanes) of sorted blocks inward; the moments about ``centre`` follow.
+
+    The first round looks at all lanes in vectors, the others only at lanes that lost a sample in the round before.
+    """
+    n, lanes = blocks.shape[1], blocks.shape[2]
     bound_low = np.empty(lanes, np.float64)
     bound_high = np.empty(lanes, np.float64)
     middle = np.empty(lanes, np.float64)
+    beyond = np.empty(lanes, np.bool_)
+    active = np.empty(lanes, np.int64)
     for g in range(blocks.shape[0]):
         b, c, t, s, lo, hi = blocks[g], centre[g], total[g], square[g], low[g], high[g]
         for lane in range(lanes):
             middle[lane] = c[lane]
-        for _ in range(rounds):
+            kept = np.float64(hi[lane] - lo[lane])
+            mean = t[lane] / kept
+            variance = s[lane] / kept - mean * mean
+            deviation = np.sqrt(variance if variance > 0.0 else 0.0)
+            bound_low[lane] = c[lane] - kappa_low * deviation
+            bound_high[lane] = c[lane] + kappa_high * deviation
+            beyond[lane] = hi[lane] > lo[lane]
+        if everything(lo, hi, n):
+            lowest, highest = b[0], b[n - 1]
             for lane in range(lanes):
-                n = np.float64(hi[lane] - lo[lane])
-                mean = t[lane] / n
-                variance = s[lane] / n - mean * mean
-                deviation = np.sqrt(variance if variance > 0.0 else 0.0)
-                bound_low[lane] = middle[lane] - kappa_low * deviation
-                bound_high[lane] = middle[lane] + kappa_high * deviation
-            moved = False
-            for lane in range(lanes):
-                first, last = lo[lane], hi[lane]
-                if last <= first:
-                    continue
+                below = np.float64(lowest[lane]) < bound_low[lane]
+                beyond[lane] = below | (np.float64(highest[lane]) > bound_high[lane])
+        n_active = 0
+        for lane in range(lanes):
+            if beyond[lane]:
+                active[n_active] = lane
+                n_active += 1
+        for turn in range(rounds):
+            n_moved = 0
+            for at in range(n_active):
+                lane = active[at]
+                first, last, before = lo[lane], hi[lane], s[lane]
+                if turn > 0:
+                    kept = np.float64(last - first)
+                    mean = t[lane] / kept
+                    variance = s[lane] / kept - mean * mean
+                    deviation = np.sqrt(variance if variance > 0.0 else 0.0)
+                    bound_low[lane] = middle[lane] - kappa_low * deviation
+                    bound_high[lane] = middle[lane] + kappa_high * deviation
                 while first < last and np.float64(b[first, lane]) < bound_low[lane]:
                     d = np.float64(b[first, lane]) - c[lane]
                     t[lane] -= d
@@ -69,9 +83,19 @@ def clip_lanes(
                 if first != lo[lane] or last != hi[lane]:
                     lo[lane] = first
                     hi[lane] = last
+                    if s[lane] < 1e-6 * before:  # what is left of the sums is rounding of what was taken off
+                        t[lane] = 0.0
+                        s[lane] = 0.0
+                        for r in range(first, last):
+                            d = np.float64(b[r, lane]) - c[lane]
+                            t[lane] += d
+                            s[lane] += d * d
                     middle[lane] = median_of_lane(b, first, last, lane)
-                    moved = True
-            if not moved:
+                    if last > first:
+                        active[n_moved] = lane
+                        n_moved += 1
+            n_active = n_moved
+            if n_active == 0:
                 break
 
 
