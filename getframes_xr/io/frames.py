@@ -20,6 +20,7 @@ from getframes_xr.core.errors import DataError
 from getframes_xr.core.vocabulary import COLOUR_BANDS
 from getframes_xr.core.window import Grid, Span
 from getframes_xr.engine.lazy import lazy
+from getframes_xr.engine.producer import Producer
 from getframes_xr.io.catalogue import USED, Entry, Hdu, PathLike, catalogue, files_below, paths_of
 from getframes_xr.io.fits_frames import FitsFrames
 from getframes_xr.io.levels import BLACK_SHARE, NOTHING, Levels, levels_of, same_residues
@@ -30,7 +31,8 @@ def open_frames(source: PathLike | Sequence[PathLike], *, hdu: Hdu = None, parti
 
     Parameters
     ----------
-    source : a FITS file, a list of them, a glob, a folder (searched recursively), or a Zarr store of ``save_frames``
+    source : a FITS file, a list of them, a glob, a folder (searched recursively), a Zarr store of ``save_frames``, or
+        a file of another registered format (``io.formats``), such as a SER recording
     hdu : image of each file, by index, EXTNAME or (EXTNAME, EXTVER); default: the first that has pixels
     partial : of an unfinished store, open what is finished
 
@@ -49,10 +51,25 @@ def open_frames(source: PathLike | Sequence[PathLike], *, hdu: Hdu = None, parti
 
         stored: xr.Dataset = open_store(os.fspath(source), partial=partial)
         return stored
+    recording = _recording(source)
+    if recording is not None:
+        return lazy(recording)
     producer, folder = producer_from(source, hdu)
     dataset = lazy(producer)
     dataset.attrs["folder"] = folder
     return dataset
+
+
+def _recording(source: PathLike | Sequence[PathLike]) -> Producer | None:
+    """The producer of a file in another format than FITS, None where it is not one."""
+    several: list[PathLike] = [source] if isinstance(source, str | os.PathLike) else list(source)
+    if not several or any(os.path.isdir(os.path.expanduser(os.fspath(item))) for item in several):
+        return None
+    from getframes_xr.io.formats import format_of
+
+    paths = [path for path, _ in paths_of(several)]
+    known = format_of(paths)
+    return None if known is None else known.frames(paths[0])
 
 
 def producer_from(source: PathLike | Sequence[PathLike], hdu: Hdu = None) -> tuple[FitsFrames, str]:
