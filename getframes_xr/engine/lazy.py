@@ -20,6 +20,7 @@ from getframes_xr.core.vocabulary import BAND, PLANES, TIME, X, Y
 from getframes_xr.core.window import Grid
 from getframes_xr.engine.block import Block, Pick, Selection
 from getframes_xr.engine.coordinates import coordinates_of, grid_of
+from getframes_xr.engine.dressed import as_shown
 from getframes_xr.engine.graph import CHUNK_PIXELS, TILE, Chunks, arrays_of, chunks_of, dask_frames, pieces, run
 from getframes_xr.engine.producer import ArrayFrames, Producer
 
@@ -155,7 +156,7 @@ def as_producer(data: xr.Dataset | xr.DataArray, planes: Collection[str] | None 
     ):
         producers = [item[0].as_producer() for item in found if item is not None]
         if len({producer.token() for producer in producers}) == 1:
-            return producers[0]
+            return as_shown(producers[0], data)
     sample = data[names]
     grid = grid_of(sample)
     arrays = {name: sample[name].transpose(*grid.dims).variable._data for name in names}

@@ -23,7 +23,7 @@ import xarray as xr
 from getframes_xr.core.errors import DataError
 from getframes_xr.engine.lazy import lazy
 from getframes_xr.io.catalogue import USED, Entry, Hdu, PathLike, catalogue, files_below
-from getframes_xr.io.frames import frames_of
+from getframes_xr.io.frames import frames_of, is_store, open_frames
 
 NODES: Final = {"light": "lights", "dark": "darks", "flat": "flats", "bias": "biases", "flat_dark": "flat_darks"}
 _SHOTS = "shotsinfo.json"
@@ -35,7 +35,8 @@ def open_session(*folders: PathLike, hdu: Hdu = None) -> xr.DataTree:
 
     Parameters
     ----------
-    folders : searched recursively; run folders (with ``manifest.json``) and hidden ones are left out
+    folders : searched recursively; run folders (with ``manifest.json``) and hidden ones are left out. A Zarr store of
+        ``save_frames`` is taken as the node of the kind it holds
     hdu : image of each file, by index, EXTNAME or (EXTNAME, EXTVER); default: the first that has pixels
 
     Returns
@@ -49,15 +50,19 @@ def open_session(*folders: PathLike, hdu: Hdu = None) -> xr.DataTree:
     """
     if not folders:
         raise DataError("open_session needs at least one folder")
-    files = files_below(folders)
+    stores = [folder for folder in folders if is_store(folder)]
+    datasets, stored = _stores(stores)
+    files = files_below([folder for folder in folders if folder not in stores])
     shots, files = _shots(files)
     entries = [_with_shots(entry, shots) for entry in catalogue(files, hdu)]
     frames = [entry for entry in entries if entry.verdict == USED]
     shown = ", ".join(os.path.abspath(os.fspath(folder)) for folder in folders)
-    if not frames:
+    if not frames and not datasets:
         raise DataError(f"{shown}: {_nothing(entries)}")
     nodes = _nodes(frames)
-    datasets: dict[str, xr.Dataset] = {}
+    both = sorted(set(nodes) & set(datasets))
+    if both:
+        raise DataError(f"{shown}: {', '.join(both)} lie in files and in a store; give one of them")
     notes: list[str] = []
     for name, members in nodes.items():
         try:
@@ -68,12 +73,37 @@ def open_session(*folders: PathLike, hdu: Hdu = None) -> xr.DataTree:
             notes.append(f"{name}: {datasets[name].attrs['notes']}")
     notes += [f"{count} files {verdict}" for verdict, count in _left_out(entries)]
     table = _table(entries, nodes)
+    table = xr.concat([table, stored], dim="item") if stored is not None else table
     first = os.path.basename(os.path.normpath(os.path.abspath(os.fspath(folders[0]))))
     attrs: dict[str, Any] = {"session": first, "folders": shown, "notes": "\n".join(notes)}
     if shots:
         attrs["shots_info"] = json.dumps({folder: shots[folder] for folder in sorted(shots)}, ensure_ascii=False)
     tree = {"/": xr.Dataset(attrs=attrs), **{f"/{name}": data for name, data in datasets.items()}, "/files": table}
     return xr.DataTree.from_dict(tree, name=first)
+
+
+def _stores(stores: Sequence[PathLike]) -> tuple[dict[str, xr.Dataset], xr.Dataset | None]:
+    """Stores of ``save_frames`` as nodes, by the kind of frame they say they hold, and their rows of the table."""
+    datasets: dict[str, xr.Dataset] = {}
+    rows = []
+    for store in stores:
+        opened = open_frames(store)
+        kind = str(opened.attrs.get("frame_kind", "light"))
+        name = NODES.get(kind, "lights")
+        if name in datasets:
+            raise DataError(f"{os.fspath(store)}: a second store of {kind} frames; join them with gx.concat first")
+        number = np.arange(opened.sizes["time"])
+        file = f"{os.path.basename(os.path.normpath(os.fspath(store)))}"
+        if "file" not in opened.coords:
+            files = np.array([f"{file}[{at}]" for at in number], dtype=object)
+            opened = opened.assign_coords(file=("time", files))
+        datasets[name] = opened
+        columns: dict[str, Any] = {"file": opened["file"].values, "frame": opened["frame"].values}
+        columns |= {n: np.full(len(number), v, object) for n, v in (("kind", kind), ("verdict", USED), ("reason", ""))}
+        columns |= {"node": np.full(len(number), name, object), "exposure_s": opened["exposure_s"].values}
+        columns["start"] = opened["start"].values if "start" in opened.coords else np.full(len(number), "NaT", "M8[ns]")
+        rows.append(xr.Dataset({n: ("item", values) for n, values in columns.items()}))
+    return datasets, xr.concat(rows, dim="item") if rows else None
 
 
 def _nothing(entries: Sequence[Entry]) -> str:

@@ -147,7 +147,7 @@ class RunFolder:
         self,
         name: str,
         decides: Any,
-        make: Callable[[Path], Product],
+        make: Callable[[Path], object],
         load: Callable[[Path], Product],
         suffix: str = ".zarr",
     ) -> Product:

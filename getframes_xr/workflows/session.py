@@ -21,6 +21,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -231,13 +232,8 @@ def _reduce(folder: RunFolder, session: xr.DataTree, lights: xr.Dataset, options
     curve = None
     if options.target is not None:
         where = [token, options.target, options.compare, options.radius_px, options.at]
-        curve = _table(
-            folder, "light_curve", where,
-            lambda: light_curve(
-                clean, moves, target=options.target, comparisons=options.compare, radius_px=options.radius_px,
-                at=options.at,
-            ).load(),
-        )  # fmt: skip
+        measured = partial(light_curve, clean, moves, options.target, options.compare, at=options.at)
+        curve = _table(folder, "light_curve", where, lambda: measured(radius_px=options.radius_px).load())
         products["light_curve"] = write_light_curve(curve, folder.path / "light_curve.csv").name
     manifest = {
         "version": code_version(),
@@ -276,7 +272,9 @@ def _store(folder: RunFolder, phase: str, decides: Any, data: xr.Dataset) -> xr.
     """A phase whose product is a store: written shard by shard, opened again lazily."""
 
     def make(path: Path) -> None:
-        save_frames(data, path, progress=lambda state: folder.progress(phase, state.shards, state.shards_total, "tiles"))
+        save_frames(
+            data, path, progress=lambda state: folder.progress(phase, state.shards, state.shards_total, "tiles")
+        )
 
     return folder.phase(phase, decides, make, open_store)
 

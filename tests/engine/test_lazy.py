@@ -245,3 +245,15 @@ def test_a_selection_of_nothing_is_refused_or_empty() -> None:
     shown = lazy(frames()).isel(time=slice(0, 0))
     assert shown.adu.values.shape == (0, 20, 26)
     assert Selection.whole(frames()).contiguous
+
+
+def test_a_corrected_or_dropped_coordinate_holds_downstream() -> None:
+    shown = lazy(frames())
+    assert as_producer(shown) is as_producer(shown) or as_producer(shown) == frames()
+    corrected = shown.assign_coords(exposure_s=("time", np.full(6, 30.0)), gain_e_per_adu=("time", np.full(6, 1.5)))
+    grid = as_producer(corrected.isel(time=slice(2, 5))).grid
+    assert list(grid.column("exposure_s")) == [30.0] * 3 and list(grid.column("gain_e_per_adu")) == [1.5] * 3
+    assert "start" not in (as_producer(shown.drop_vars("start")).grid.columns or {})
+    assert (lazy(as_producer(corrected)).adu.values == VALUES).all()
+    one = as_producer(shown.isel(time=3))
+    assert list(one.grid.column("frame")) == [13] and list(one.grid.column("exposure_s")) == [20.0]

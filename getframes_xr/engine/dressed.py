@@ -1,0 +1,86 @@
+"""Dressed: the same pixels under the per-frame coordinates that the user's Dataset shows.
+
+Lineage goes by pixels; a coordinate that was corrected (``assign_coords(gain_e_per_adu=...)``) or dropped must not come
+back behind the user's back. What is below keeps its own columns; what is put on top sees the user's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from getframes_xr.core.patch import Array, Patch
+from getframes_xr.core.vocabulary import COLUMNS, TIME, Plane
+from getframes_xr.core.window import Grid, Window
+from getframes_xr.engine.producer import Producer
+
+
+@dataclass(frozen=True, eq=False)
+class Dressed(Producer):
+    """``parent`` under other per-frame columns, CFA and WCS."""
+
+    parent: Producer
+    columns: Mapping[str, Array] | None
+    cfa: str | None
+    wcs: str | None
+
+    @cached_property
+    def grid(self) -> Grid:
+        return self.parent.grid.replace(columns=self.columns, cfa=self.cfa, wcs=self.wcs)
+
+    @property
+    def planes(self) -> Mapping[str, Plane]:
+        return self.parent.planes
+
+    def _produce(self, window: Window, planes: frozenset[str]) -> Patch:
+        return self.parent.produce(window, planes)
+
+    def upstream(self, window: Window, planes: Collection[str]) -> list[tuple[Producer, Window]]:
+        return [(self.parent, window)]
+
+    def peak_bytes(self, window: Window, planes: Collection[str]) -> int:
+        return self.parent.peak_bytes(window, planes)
+
+
+def as_shown(producer: Producer, shown: xr.Dataset) -> Producer:
+    """``producer`` itself where ``shown`` has its coordinates, else dressed in those that it shows."""
+    grid = producer.grid
+    columns: dict[str, Array] | None = None
+    if grid.columns is not None:
+        names = [*grid.columns, *(name for name in COLUMNS if name not in grid.columns)]
+        columns = {"frame": grid.columns["frame"]}
+        columns |= {name: _column(shown, name, grid.n_frames) for name in names if _is_column(shown, name)}
+    cfa, wcs = _text(shown, "cfa_pattern"), _text(shown, "wcs")
+    same = (cfa, wcs) == (grid.cfa, grid.wcs) and (
+        columns is None
+        or (set(columns) == set(grid.columns or {}) and all(_equal(columns[n], grid.column(n)) for n in columns))
+    )
+    return producer if same else Dressed(producer, columns, cfa, wcs)
+
+
+def _is_column(shown: xr.Dataset, name: str) -> bool:
+    if name not in shown.coords or name == "frame":
+        return False
+    dims = shown.coords[name].dims
+    return dims == (TIME,) or (dims == () and (TIME not in shown.dims or name in COLUMNS))
+
+
+def _column(shown: xr.Dataset, name: str, n_frames: int) -> Array:
+    values = shown.coords[name].values
+    return np.full(n_frames, values[()]) if values.ndim == 0 else values
+
+
+def _text(shown: xr.Dataset, name: str) -> str | None:
+    return str(shown.coords[name].values[()]) if name in shown.coords and shown.coords[name].ndim == 0 else None
+
+
+def _equal(one: Array, two: Array) -> bool:
+    if one is two:
+        return True
+    numbers: Any = one.dtype.kind == "f" and two.dtype.kind == "f"
+    return one.shape == two.shape and bool(np.array_equal(one, two, equal_nan=bool(numbers)))
