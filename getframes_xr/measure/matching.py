@@ -1,6 +1,6 @@
 """Star lists against a catalogue: neighbours through 12 px cells, weighted similarities, sums for mean positions.
 
-    minimise  sum_k |A p_k + t - q_k|^2 / (s_star^2 + s_cat^2 + 0.03^2),   A = [[a, b], [-b, a]]
+    minimise  sum_k |A p_k + t - q_k|^2 / (s_star^2 + s_cat^2 + f^2),  f >= 0.03 px as the residuals ask,   A = [[a, b], [-b, a]]
 
 Pairing and fitting alternate through shrinking tolerances until nothing changes. All loops run in index order, ties
 go to the lowest index, so results are the same on every run.
@@ -124,6 +124,28 @@ def fit_similarity(
 
 
 @kernel
+def common_error2(residual: Array, formal2: Array, n: int) -> float:
+    """Variance to add to the formal ones so that the median squared residual is that of two normal coordinates.
+
+    Solves  median(r^2 / (s^2 + f^2)) = 2 ln 2  for f^2 by bisection, at least 0.03^2 px^2: bright stars of real optics
+    scatter more than their photons say, and must not outvote the others.
+    """
+    ratio = np.empty(n)
+    low, high = 0.0009, 4.0
+    for step in range(14):
+        middle = low if step == 0 else np.sqrt(low * high)
+        for k in range(n):
+            ratio[k] = residual[k] * residual[k] / (formal2[k] + middle)
+        if np.median(ratio[:n]) > 1.3862943611198906:
+            low = middle
+        elif step == 0:
+            return low
+        else:
+            high = middle
+    return float(np.sqrt(low * high))
+
+
+@kernel
 def settle(
     a: float, b: float, ty: float, tx: float, tolerances: Array, repeats: int,
     y: Array, x: Array, error: Array, usable: Array, n: int,
@@ -136,7 +158,7 @@ def settle(
     """
     weight = np.zeros(n)
     residual = np.zeros(n)
-    store = np.empty(n)
+    store, formal2, extra2 = np.empty(n), np.empty(n), 0.0009
     before = np.full(n, -2, np.int64)
     used, rms = 0, np.nan
     steps = len(tolerances) + repeats
@@ -157,7 +179,7 @@ def settle(
             before[k] = pair[k]
             residual[k] = 0.0
             if pair[k] >= 0:
-                weight[k] = 1.0 / (error[k] * error[k] + cat_error2[pair[k]] + 0.0009)
+                weight[k] = 1.0 / (error[k] * error[k] + cat_error2[pair[k]] + extra2)
         limit = np.inf
         for _ in range(2):
             used, a, b, ty, tx = fit_similarity(y, x, pair, n, cat_y, cat_x, weight, residual, limit)
@@ -170,7 +192,9 @@ def settle(
                     rx = -b * y[k] + a * x[k] + tx - cat_x[pair[k]]
                     residual[k] = np.sqrt(ry * ry + rx * rx)
                     store[m] = residual[k]
+                    formal2[m] = error[k] * error[k] + cat_error2[pair[k]]
                     m += 1
+            extra2 = common_error2(store, formal2, m)
             limit = 4.0 * max(np.median(store[:m]), 0.01)
         square, kept = 0.0, 0
         for k in range(n):

@@ -3,11 +3,11 @@
     c(d) = <G_f(p), G_ref(p + d)> / sqrt(<G_f^2> <G_ref^2>),   G = gauss(1 cell) - gauss(8 cells) of binned frames
 
 Pixels repeat from frame to frame (hot pixels, fixed pattern, row offsets), the sky moves. So rows and columns lose their
-medians, outliers are cut at 4 sigma, pixels are averaged into cells of at least 4 x 4 (a pattern of single pixels loses
-a factor 16 in power, a smooth object none), and the band-pass leaves structures of 1 to 8 cells. The peak is refined by
-a parabola. A frame is verified when its peak stands 6 sigma above the map and its place survives a coarser band. A
-peak at no shift is believed only in a session that moves: a static pattern looks just like that. Source: m13 in the
-data folder, where plain correlation locks onto the sensor; Reddy & Chatterji 1996, IEEE TIP 5, 1266.
+medians, outliers are cut at 4 sigma, pixels are averaged into cells of at least 4 x 4 px, the band-pass leaves structures
+of 1 to 8 cells, and what a pattern still adds, a peak at no shift of exactly known form, is fitted on top of a smooth
+surface and taken away. The highest point is refined by a paraboloid. A frame is verified when its peak stands 6 sigma
+above the map and a coarser band finds the same place. A peak at no shift is believed only in a session that moves.
+Source: the m13 frames of the data folder, where plain correlation locks onto the sensor.
 """
 
 from __future__ import annotations
@@ -80,17 +80,50 @@ def correlation(one: Array, other: Array) -> Array:
     return found / power if power > 0 else found
 
 
-def peak_of(found: Array) -> tuple[float, float, float]:
-    """Place of the highest peak relative to the centre, refined by parabolas, and its height in robust sigma of the map."""
-    rows, columns = found.shape
+def pattern_kernel(band: tuple[float, float], half: int) -> Array:
+    """Correlation map of a pattern of independent cells with itself: a narrow peak at no shift, height 1."""
+    size = 4 * int(np.ceil(4.0 * band[1])) + 1
+    point = np.zeros((size, size))
+    point[size // 2, size // 2] = 1.0
+    passed = gaussian_filter(point, band[0]) - gaussian_filter(point, band[1])
+    found = np.fft.fftshift(np.fft.irfft2(np.abs(np.fft.rfft2(passed)) ** 2, passed.shape))
     i, j = (int(k) for k in np.unravel_index(int(found.argmax()), found.shape))
+    half = min(half, size // 2)
+    cut: Array = found[i - half : i + half + 1, j - half : j + half + 1]
+    return cut / found[i, j]
 
-    def vertex(before: float, at: float, after: float) -> float:
-        curve = before - 2.0 * at + after
-        return 0.5 * (before - after) / curve if curve < 0 else 0.0
 
-    dy = vertex(found[i - 1, j], found[i, j], found[(i + 1) % rows, j])
-    dx = vertex(found[i, j - 1], found[i, j], found[i, (j + 1) % columns])
+def without_pattern(found: Array, band: tuple[float, float]) -> Array:
+    """The map minus what the sensor's own pattern adds: a narrow peak at no shift on top of a smooth surface."""
+    reach = 6.5 * np.sqrt(2.0) * band[0]
+    half = min(int(np.ceil(reach)), min(found.shape) // 2 - 1)
+    kernel = pattern_kernel(band, half)
+    half = kernel.shape[0] // 2
+    cy, cx = found.shape[0] // 2, found.shape[1] // 2
+    middle = (slice(cy - half, cy + half + 1), slice(cx - half, cx + half + 1))
+    y, x = np.mgrid[-half : half + 1, -half : half + 1].astype(np.float64)
+    inside = np.hypot(y, x) <= reach
+    surface = np.stack([np.ones_like(y), y, x, y * y, x * x, y * x, kernel], -1)[inside]
+    height = np.linalg.lstsq(surface, found[middle][inside], rcond=None)[0][-1]
+    out = found.copy()
+    out[middle] -= max(float(height), 0.0) * kernel
+    return out
+
+
+def peak_of(found: Array) -> tuple[float, float, float]:
+    """Place of the highest peak relative to the centre, from a paraboloid, and its height in robust sigma of the map."""
+    rows, columns = found.shape
+    inner = found[3:-3, 3:-3]
+    i, j = (int(k) + 3 for k in np.unravel_index(int(inner.argmax()), inner.shape))
+    y, x = (each.ravel() for each in np.mgrid[-3:4, -3:4].astype(np.float64))
+    surface = np.stack([np.ones_like(y), y, x, y * y, x * x, y * x], 1)
+    _, b, c, d, e, f = np.linalg.lstsq(surface, found[i - 3 : i + 4, j - 3 : j + 4].ravel(), rcond=None)[0]
+    determinant = 4.0 * d * e - f * f
+    dy, dx = 0.0, 0.0
+    if determinant > 0 and d < 0:
+        dy, dx = (f * c - 2.0 * e * b) / determinant, (f * b - 2.0 * d * c) / determinant
+        if np.hypot(dy, dx) > 3.0:
+            dy, dx = 0.0, 0.0
     inside = found[found != 0.0]
     sigma = 1.4826 * float(np.median(np.abs(inside - np.median(inside)))) if inside.size else 0.0
     return i + dy - rows // 2, j + dx - columns // 2, float(found[i, j]) / sigma if sigma > 0 else 0.0
@@ -105,8 +138,8 @@ def shifts_between(cells: Array, cell: int, reference: int) -> tuple[Array, Arra
     for f in range(n):
         if f == reference:
             continue
-        y, x, height[f] = peak_of(correlation(fine, band_pass(cells[f], _FINE)))
-        yy, xx, _ = peak_of(correlation(coarse, band_pass(cells[f], _COARSE)))
+        y, x, height[f] = peak_of(without_pattern(correlation(fine, band_pass(cells[f], _FINE)), _FINE))
+        yy, xx, _ = peak_of(without_pattern(correlation(coarse, band_pass(cells[f], _COARSE)), _COARSE))
         agree[f] = np.hypot(y - yy, x - xx) <= 2.0
         dy[f], dx[f] = y * cell, x * cell
     strong = (height >= _PEAK_SIGMA) & agree

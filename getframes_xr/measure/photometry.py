@@ -157,9 +157,7 @@ def circle_flux(
             if share == 0.0:
                 continue
             band = index[(yy + y0) & 1, (xx + x0) & 1]
-            v, mended = light_of(
-                image, flags, bad, y0, x0, index, step, yy, xx, y, x, form, sky, variance, per_signal
-            )
+            v, mended = light_of(image, flags, bad, y0, x0, index, step, yy, xx, y, x, form, sky, variance, per_signal)
             flux += share * v
             noise += share * share * variance[band]
             area[band] += share
@@ -197,7 +195,9 @@ def recentre(
         for i in range(size + 2 * margin):
             for j in range(size + 2 * margin):
                 yy, xx = cy - half - margin + i, cx - half - margin + j
-                raw[i, j], _ = light_of(image, flags, bad, y0, x0, index, step, yy, xx, sy, sx, form, sky, variance, 0.0)
+                raw[i, j], _ = light_of(
+                    image, flags, bad, y0, x0, index, step, yy, xx, sy, sx, form, sky, variance, 0.0
+                )
         stamp = raw
         if margin:  # [1 2 1] x [1 2 1] / 16: the luminance at every pixel of a colour filter array
             stamp = np.empty((size, size))
@@ -257,7 +257,22 @@ def measure_stars(
         level[k] = np.mean(sky)
         for r in range(len(radii)):
             flux[k, r], error[k, r], masked[k], full[k, r] = circle_flux(
-                image, flags, bad, saturated, y0, x0, index, step, a, b, radii[r], form, sky, variance, count, per_signal
+                image,
+                flags,
+                bad,
+                saturated,
+                y0,
+                x0,
+                index,
+                step,
+                a,
+                b,
+                radii[r],
+                form,
+                sky,
+                variance,
+                count,
+                per_signal,
             )
 
 

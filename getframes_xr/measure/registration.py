@@ -22,6 +22,7 @@ import xarray as xr
 
 from getframes_xr.core.errors import DataError
 from getframes_xr.engine.tables import loaded
+from getframes_xr.measure.affine import affine_transforms
 from getframes_xr.measure.matching import (
     CELL_PX,
     extend,
@@ -83,6 +84,7 @@ class Solution:
     catalogue_x: Array
     match: Array
     n_static: int
+    model: str = "similarity"
 
 
 class _Catalogue:
@@ -100,12 +102,20 @@ class _Catalogue:
         self.size = 0
         self.replace(np.empty(0), np.empty(0), np.empty(0), np.empty(0))
 
-    def replace(self, y: Array, x: Array, error2: Array, light: Array) -> None:
-        """Take new positions, brightest first."""
+    def replace(self, y: Array, x: Array, error2: Array, light: Array) -> Array:
+        """Take new positions, brightest first; returns their order."""
         rank = np.argsort(-light, kind="stable")
         self.size = len(rank)
         self.y[: self.size], self.x[: self.size] = y[rank], x[rank]
         self.error2, self.light = error2[rank], light[rank]
+        index_stars(self.y, self.x, self.size, *self.place, self.head, self.link)
+        return rank
+
+    def turn_back(self, a: float, b: float, ty: float, tx: float) -> None:
+        """Apply the inverse of a similarity to all positions."""
+        size = a * a + b * b
+        y, x = self.y[: self.size] - ty, self.x[: self.size] - tx
+        self.y[: self.size], self.x[: self.size] = (a * y - b * x) / size, (b * y + a * x) / size
         index_stars(self.y, self.x, self.size, *self.place, self.head, self.link)
 
     @property
@@ -127,6 +137,9 @@ class _Session:
         self.pair = np.full((n, most), -1, np.int64)
         self.taken = np.empty(_CATALOGUE_MOST, np.int64)
         self.catalogue = _Catalogue(lists)
+        self.broad = _Catalogue(lists)
+        self.hits, self.fewest = np.zeros(0, np.int64), 1.0
+        self.own = np.full((n, most), -1, np.int64)
         self.patterns: dict[tuple[int, int, bool], Any] = {}
 
     @property
@@ -231,8 +244,15 @@ class _Session:
             gather(
                 *self.similarity[f], lists.y[f], lists.x[f], lists.error[f], lists.light[f], self.pair[f], n, *sums, hits
             )  # fmt: skip
-        fewest = min(4.0, max(2.0, len(order) / 4)) if len(order) > 1 else 1.0
-        kept = np.flatnonzero(hits >= fewest)
+        self.fewest = min(4.0, max(2.0, len(order) / 4)) if len(order) > 1 else 1.0
+        kept = np.flatnonzero(hits > 0)
+        weight, y, x, light = sums[:, kept]
+        rank = self.broad.replace(y / weight, x / weight, 1.0 / weight, light / hits[kept])
+        place = np.full(size + 1, -1)
+        place[kept[rank]] = np.arange(len(kept))
+        self.hits, self.own = hits[kept[rank]], np.full(self.pair.shape, -1, np.int64)
+        self.own[order] = place[self.pair[order]]
+        kept = np.flatnonzero(hits >= self.fewest)
         weight, y, x, light = sums[:, kept]
         c.replace(y / weight, x / weight, 1.0 / weight, light / hits[kept])
         for f in np.flatnonzero(self.known):
@@ -240,12 +260,11 @@ class _Session:
         self.turn_back()
 
     def turn_back(self) -> None:
-        """Make the reference's transform the identity again: the catalogue and all frames move with it."""
-        c = self.catalogue
+        """Make the reference's transform the identity again: the catalogues and all frames move with it."""
         a, b, ty, tx = self.similarity[self.reference]
+        self.catalogue.turn_back(a, b, ty, tx)
+        self.broad.turn_back(a, b, ty, tx)
         size = a * a + b * b
-        y, x = c.y[: c.size] - ty, c.x[: c.size] - tx
-        c.replace((a * y - b * x) / size, (b * y + a * x) / size, c.error2, c.light)
         fa, fb, fy, fx = self.similarity.T
         self.similarity = np.stack(
             [(a * fa + b * fb) / size, (a * fb - b * fa) / size, (a * (fy - ty) - b * (fx - tx)) / size,
@@ -254,16 +273,13 @@ class _Session:
         self.similarity[self.reference] = 1.0, 0.0, 0.0, 0.0
 
     def verify(self) -> None:
-        c, lists = self.catalogue, self.lists
-        oy, ox = lists.origin
-        box = (
-            oy + _MARGIN_PX,
-            ox + _MARGIN_PX,
-            oy + lists.shape[0] - 1 - _MARGIN_PX,
-            ox + lists.shape[1] - 1 - _MARGIN_PX,
-        )
-        ranked = np.arange(c.size)
+        """Look for the brightest stars that OTHER frames know in each frame; its own detections are no witnesses."""
+        c, lists = self.broad, self.lists
+        (top, left), (rows, columns), m = lists.origin, lists.shape, _MARGIN_PX
+        box = (top + m, left + m, top + rows - 1 - m, left + columns - 1 - m)
         for f in np.flatnonzero(self.known):
+            others = self.hits - np.bincount(self.own[f][self.own[f] >= 0], minlength=c.size)
+            ranked = np.flatnonzero(others >= max(1.0, self.fewest - 1.0))
             seen, of = share_seen(
                 *self.similarity[f], lists.y[f], lists.x[f], lists.count[f], 1.5, c.y[: c.size], c.x[: c.size], ranked,
                 *c.place, c.head, c.link, *box, _VERIFY_STARS,
@@ -272,6 +288,8 @@ class _Session:
 
     @property
     def verified(self) -> Array:
+        if self.lists.n_frames == 1:
+            return self.known
         return self.known & (self.tested >= _VERIFY_FEWEST) & (self.share >= _VERIFY_SHARE)
 
     def run(self) -> None:
@@ -323,31 +341,65 @@ def compose(outer: Array, inner: Array) -> Array:
     return np.array([a * c - b * d, a * d + b * c, a * sy + b * sx + ty, -b * sy + a * sx + tx])
 
 
-def static_detections(lists: StarLists) -> Array:
-    """True for detections that come back at the same place of the sensor (+-1 px) in half of 16 sampled frames."""
+def invert(similarity: Array) -> Array:
+    """Inverse of a similarity (a, b, t_y, t_x)."""
+    a, b, ty, tx = similarity
+    size = a * a + b * b
+    return np.array([a / size, -b / size, -(a * ty - b * tx) / size, -(b * ty + a * tx) / size])
+
+
+def _sample(n: int) -> Array:
+    return np.unique(np.round(np.linspace(0, n - 1, min(n, 16))).astype(int))
+
+
+def _sightings(lists: StarLists) -> Any:
+    """For each of 16 sampled frames: its number, and for every frame whether it has a detection at the same place (+-1 px)."""
     rows, columns = lists.shape
-    n = lists.n_frames
-    static = np.zeros(lists.y.shape, np.bool_)
-    if n < 2:
-        return static
-    sample = np.unique(np.round(np.linspace(0, n - 1, min(n, 16))).astype(int))
-    counts = np.zeros((rows + 2, columns + 2), np.int16)
     places = []
-    for f in range(n):
+    for f in range(lists.n_frames):
         k = lists.count[f]
         y = np.clip(np.rint(lists.y[f, :k] - lists.origin[0]).astype(int), 0, rows - 1)
         x = np.clip(np.rint(lists.x[f, :k] - lists.origin[1]).astype(int), 0, columns - 1)
-        places.append((y, x))
-    for f in sample:
+        places.append((y + 1, x + 1))
+    for g in _sample(lists.n_frames):
         seen = np.zeros((rows + 2, columns + 2), np.bool_)
-        y, x = places[f]
-        for dy in (0, 1, 2):
-            for dx in (0, 1, 2):
+        y, x = places[g]
+        for dy in (-1, 0, 1):
+            for dx in (-1, 0, 1):
                 seen[y + dy, x + dx] = True
-        counts += seen
-    for f, (y, x) in enumerate(places):
-        static[f, : len(y)] = counts[y + 1, x + 1] >= max(2.0, 0.5 * len(sample))
-    return static
+        yield g, [seen[y, x] for y, x in places]
+
+
+def static_detections(lists: StarLists) -> Array:
+    """True for detections that half of 16 sampled frames have at the same place of the sensor."""
+    counts = np.zeros(lists.y.shape, np.int64)
+    if lists.n_frames < 2:
+        return counts > 0
+    for _, seen in _sightings(lists):
+        for f, each in enumerate(seen):
+            counts[f, : len(each)] += each
+    return counts >= max(2.0, 0.5 * len(_sample(lists.n_frames)))
+
+
+def defects(session: _Session, static: Array) -> Array:
+    """Static detections that stay although the sky at their place moves by more than 3 px between the frames."""
+    lists = session.lists
+    moved, stayed = np.zeros(lists.y.shape, np.int64), np.zeros(lists.y.shape, np.int64)
+    known = session.verified
+    for g, seen in _sightings(lists):
+        if not known[g]:
+            continue
+        back = invert(session.similarity[g])
+        for f in np.flatnonzero(known):
+            a, b, ty, tx = compose(back, session.similarity[f])
+            y, x = lists.y[f, : len(seen[f])], lists.x[f, : len(seen[f])]
+            far = (a * y + b * x + ty - y) ** 2 + (-b * y + a * x + tx - x) ** 2 > 9.0
+            moved[f, : len(far)] += far
+            stayed[f, : len(far)] += far & seen[f]
+    found = static & (stayed >= np.maximum(1.0, 0.5 * moved))
+    if found.any():
+        found[~known] = static[~known]
+    return found
 
 
 def choose_references(count: Array, fwhm: Array, elongation: Array, sky: Array) -> list[int]:
@@ -387,30 +439,37 @@ def solve(lists: StarLists, references: list[int]) -> Solution:
     """
     if lists.n_frames == 0:
         raise DataError("there are no frames to register")
-    real = np.arange(lists.y.shape[1])[None, :] < lists.count[:, None]
-    every = real & ~lists.saturated
-    static = static_detections(lists) & real
-    moving = every & ~static
-    choices: list[tuple[Array, bool]] = [(every, False)]
-    if static.any() and lists.n_frames > 1 and np.median(moving.sum(1)) >= _VERIFY_FEWEST:
-        choices.insert(0, (moving, True))
+    every = (np.arange(lists.y.shape[1])[None, :] < lists.count[:, None]) & ~lists.saturated
+    static = static_detections(lists) & every
+    best = _best(lists, every, references)
+    if static.any():
+        shifted = best.distances()[best.verified]
+        if (
+            len(shifted) < 0.5 * lists.n_frames or np.median(shifted) < 1.5
+        ):  # a sky at rest, or the sensor's own pattern
+            moving = _best(lists, every & ~static, references)
+            shifted = moving.distances()[moving.verified]
+            if len(shifted) >= max(2.0, 0.5 * lists.n_frames) and np.median(shifted) > 3.0:
+                best = moving
+        bad = defects(best, static)
+        if bad.any():
+            best = _best(lists, every & ~bad, references)
+            return _solution(best, int(bad.sum()))
+    return _solution(best, 0)
+
+
+def _best(lists: StarLists, usable: Array, references: list[int]) -> _Session:
+    """The session of the first reference that brings half of the frames home, else of the best of three."""
     best: _Session | None = None
-    for usable, without_static in choices:
-        for reference in references[:3]:
-            session = _Session(lists, usable, reference)
-            session.run()
-            if without_static:  # stars that stand still are stars: only a field that moves makes statics defects
-                shifted = session.distances()[session.verified]
-                if len(shifted) < max(2, 0.5 * lists.n_frames) or np.median(shifted) < 1.5:
-                    break
-            if best is None or session.verified.sum() > best.verified.sum():
-                best = session
-            if session.verified.sum() >= 0.5 * lists.n_frames:
-                break
-        if without_static and best is not None:
+    for reference in references[:3]:
+        session = _Session(lists, usable, reference)
+        session.run()
+        if best is None or session.verified.sum() > best.verified.sum():
+            best = session
+        if best.verified.sum() >= 0.5 * lists.n_frames:
             break
     assert best is not None
-    return _solution(best, int((static & (best.usable != every)).sum()))
+    return best
 
 
 def _solution(session: _Session, n_static: int) -> Solution:
@@ -425,6 +484,8 @@ def _solution(session: _Session, n_static: int) -> Solution:
             verdict.append("used")
         elif not session.known[f]:
             verdict.append(f"no match: {lists.count[f]} stars found, no pattern in common with the reference")
+        elif f == session.reference:
+            verdict.append("unverified: no other frame could be matched to this reference")
         elif session.tested[f] < _VERIFY_FEWEST:
             verdict.append(
                 f"unverified: only {session.tested[f]} catalogue stars lie in the frame, {_VERIFY_FEWEST} needed"
@@ -435,10 +496,18 @@ def _solution(session: _Session, n_static: int) -> Solution:
             )
     c = session.catalogue
     match = np.where(verified[:, None], session.pair, -1).astype(np.int32)
+    catalogue = np.stack([c.y[: c.size], c.x[: c.size]], 1)
+    rms, model = np.where(verified, session.rms, np.nan), "similarity"
+    better = affine_transforms(
+        lists.y, lists.x, lists.error, match, transform, verified, catalogue, lists.shape, lists.origin, session.reference
+    )  # fmt: skip
+    if better is not None:
+        transform, catalogue, rms = better
+        model = "affine"
     return Solution(
         transform=transform, verified=verified, verdict=verdict, n_matched=np.where(verified, session.matched, 0),
-        share=session.share, rms_px=np.where(verified, session.rms, np.nan), reference=session.reference,
-        catalogue_y=c.y[: c.size].copy(), catalogue_x=c.x[: c.size].copy(), match=match, n_static=n_static,
+        share=session.share, rms_px=rms, reference=session.reference, catalogue_y=catalogue[:, 0].copy(),
+        catalogue_x=catalogue[:, 1].copy(), match=match, n_static=n_static, model=model,
     )  # fmt: skip
 
 
@@ -460,7 +529,8 @@ def register(stars: xr.Dataset, *, reference: int | None = None, shifts: xr.Data
         fwhm_px and elongation of the matched stars
         (catalogue) : catalogue_y, catalogue_x [px on the reference grid], catalogue_flux (mean over the frames)
         (time, source) : match, index of the catalogue star or -1
-        attrs : reference_frame, frame_shape, frame_origin, static_detections
+        attrs : reference_frame, frame_shape, frame_origin, static_detections, model (similarity, or affine where
+        the session's residuals ask for it)
 
     Raises
     ------
@@ -511,6 +581,10 @@ def too_elongated(elongation: Array) -> Array:
     return np.nan_to_num(elongation) > limit
 
 
+SIMULATED = {"pointing_dy_px", "pointing_dx_px", "rotation_deg", "transparency", "seeing_fwhm_arcsec"}
+"""columns of simulated frames that say what is to be measured here; they do not go into the measured table"""
+
+
 def _moves(stars: xr.Dataset, solution: Solution) -> xr.Dataset:
     """The Dataset of a solution, with width and elongation from the stars that match the catalogue."""
     n = len(solution.verified)
@@ -529,9 +603,14 @@ def _moves(stars: xr.Dataset, solution: Solution) -> xr.Dataset:
         if len(best) >= 6:
             width[f] = np.median(stars["star_fwhm_px"].values[f, best])
             elongation[f] = elongation_of(stars["moment_plus"].values[f, best], stars["moment_cross"].values[f, best])
-    a, b = solution.transform[:, 0, 0], solution.transform[:, 0, 1]
+    a = 0.5 * (solution.transform[:, 0, 0] + solution.transform[:, 1, 1])
+    b = 0.5 * (solution.transform[:, 0, 1] - solution.transform[:, 1, 0])
     time = ("time",)
-    coordinates = {name: stars.coords[name] for name in stars.coords if set(stars.coords[name].dims) <= {"time"}}
+    coordinates = {
+        name: stars.coords[name].variable
+        for name in stars.coords
+        if set(stars.coords[name].dims) <= {"time"} and name not in SIMULATED
+    }
     with np.errstate(invalid="ignore", divide="ignore"):
         mean_flux = np.where(hits > 0, light / hits, np.nan)
     return xr.Dataset(
@@ -555,7 +634,7 @@ def _moves(stars: xr.Dataset, solution: Solution) -> xr.Dataset:
         {
             "reference_frame": int(stars["frame"].values[solution.reference]),
             "frame_shape": list(stars.attrs["frame_shape"]), "frame_origin": list(stars.attrs["frame_origin"]),
-            "static_detections": solution.n_static,
+            "static_detections": solution.n_static, "model": solution.model,
         },
     )  # fmt: skip
 

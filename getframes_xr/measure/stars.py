@@ -143,8 +143,11 @@ def _width(found: dict[str, Array]) -> tuple[Array, float]:
 
 
 def _gain(found: dict[str, Array], wider: dict[str, Array]) -> float:
-    """How much the SNR of the 30 best detections grows at the wider scale: that of stars does, when they are wide."""
-    before, after = (np.sort(each["snr"])[::-1][:30] for each in (found, wider))
+    """Growth of the 30 best detections at the wider scale, in units of the pixels' own noise: wide stars gain.
+
+    The noise is that of the pixels and not that of the filtered image, which faint stars raise at wide scales.
+    """
+    before, after = (np.sort(each["pixel_snr"])[::-1][:30] for each in (found, wider))
     n = min(len(before), len(after))
     return float(np.median(after[:n]) / np.median(before[:n])) if n else 0.0
 
@@ -157,7 +160,8 @@ def _detect(
     cell = int(2 * scale)
     pixels = lattice.share * (cell * cell / 4.0)
     filtered = detection_image(clean, np.tensordot(pixels, levels, 1)[None], cell)
-    sigma = max(0.375 * float(np.sqrt(pixels @ variance)), difference_sigma(filtered, 4, 4))
+    pixel_sigma = 0.375 * float(np.sqrt(pixels @ variance))
+    sigma = max(pixel_sigma, difference_sigma(filtered, 4, 4))
     row, column, value = local_maxima(filtered, threshold_sigma * sigma, 20 * most)
     order = np.argsort(-value, kind="stable")[:most]
     start_y, start_x = cell * row[order] + 0.5 * (cell - 1), cell * column[order] + 0.5 * (cell - 1)
@@ -186,6 +190,7 @@ def _detect(
         "y": shape[:, 0].copy(), "x": shape[:, 1].copy(), "snr": snr, "amplitude": value,
         "sigma": np.sqrt(np.maximum(sigma2, 0.0)), "plus": shape[:, 5], "cross": shape[:, 6],
         "saturated": shape[:, 7], "round": narrow < limit,
+        "pixel_snr": value / pixel_sigma if pixel_sigma > 0 else snr,
     }  # fmt: skip
 
 

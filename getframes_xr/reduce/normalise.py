@@ -6,7 +6,8 @@ Transparency t_f: the fluxes of up to 250 bright stars against their own means o
 added error; the median over the frames is 1. Sky S_f: a plane per colour on the block levels (clipped one-sidedly,
 stars only add light), then self-calibration: a sky map B on a 32 px grid of the reference is the mean of (block - S)/t
 over the frames, S is fitted again to block - t B, 12 rounds, so nebulae and star wings cancel because every frame sees
-the same B. Frames are left out, and named, for transparency (relative weight < 0.10), shape (elongation > max(0.35,
+the same B. Frames are left out, and named, for transparency (relative weight < 0.10; or < 0.35 of the
+light per second of the best quarter, at less than half the weight), shape (elongation > max(0.35,
 median + 6 MAD)) or a missing match; never for seeing or background alone: weights do that. Source: the recipe, 6.
 """
 
@@ -27,6 +28,7 @@ Array = np.ndarray[Any, Any]
 
 _MOST_STARS = 250
 _LEAST_RELATIVE_WEIGHT = 0.10
+_LEAST_LIGHT = 0.35  # of the light per second of the session's upper quartile
 
 
 @kernel
@@ -178,6 +180,7 @@ def _star_fluxes(stars: xr.Dataset, moves: xr.Dataset) -> tuple[Array, Array]:
 
 def block_centres(shape: tuple[int, int], origin: tuple[int, int]) -> tuple[Array, Array]:
     """Absolute y (block_y,) and x (block_x,) of the blocks' centres; the last ones may be narrower."""
+
     def along(length: int, start: int) -> Array:
         first = np.arange(0, length, BLOCK_PX)
         return start + 0.5 * (first + np.minimum(first + BLOCK_PX, length) - 1)
@@ -267,7 +270,12 @@ def normalise(stars: xr.Dataset, moves: xr.Dataset) -> xr.Dataset:
         known = verified & measured & np.isfinite(t)
         middle = np.median(weight[known], axis=0) if known.any() else np.ones(variance.shape[1])
         relative = (weight / middle).mean(1)
-    used = known & (relative >= _LEAST_RELATIVE_WEIGHT) & ~elongated
+    dim = known & (relative < _LEAST_RELATIVE_WEIGHT)
+    rate = t / (stars["exposure_s"].values if "exposure_s" in stars.coords else 1.0)
+    if known.any():
+        best = np.sort(rate[known])[-max(1, int(known.sum()) // 4)]
+        dim |= known & (rate < _LEAST_LIGHT * best) & (relative < 0.5)
+    used = known & ~dim & ~elongated
     verdict = []
     for f, before in enumerate(moves["verdict"].values):
         reasons = [] if verified[f] else [str(before)]
@@ -275,7 +283,7 @@ def normalise(stars: xr.Dataset, moves: xr.Dataset) -> xr.Dataset:
             reasons.append("background could not be measured")
         if verified[f] and not np.isfinite(t[f]):
             reasons.append("transparency unknown: no shared star was measured")
-        if known[f] and relative[f] < _LEAST_RELATIVE_WEIGHT:
+        if dim[f]:
             reasons.append(f"transparency {t[f]:.2f}, weight {relative[f]:.3f} of the median")
         if elongated[f]:
             reasons.append(f"shape: elongation {moves['elongation'].values[f]:.2f}")
