@@ -33,6 +33,7 @@ RULES = Registry("rejection rule")
 STRIP_BYTES = 64 * 2**20  # samples of one strip, all frames
 GROUP_BYTES = 4 * 2**20  # frames asked for together
 BUNCH_BYTES = 384 * 2**10  # samples sorted together: half of an L2 cache
+CHUNK_PIXELS = 4 * 2**20  # of the result, per task
 MOST_FRAMES = 65535  # count and coverage are uint16
 SHARED = ("exposure_s", "bias_adu", "gain_e_per_adu", "read_noise_e")  # told in attrs where all frames agree
 OUTPUT = ("image", "noise", "count", "coverage", "weight", "flags")
@@ -320,6 +321,17 @@ class Stacked(Producer):
         per_band = 0 if self.rule.streams else n * (self._dtype.itemsize + masked)
         return bands * per_band + 128 + 12 * bands
 
+    @property
+    def preferred_chunks(self) -> tuple[int, int, int] | None:
+        """Strips of full width where they cost the parents no more than squares; enough of them for a few threads."""
+        window = self.grid.window
+        height, width = len(window.y), len(window.x)
+        most = max(1, CHUNK_PIXELS // max(1, width))
+        rows = max(1, min(height, most, max(64, -(-height // 8))))
+        if self._touched(window, (rows, width)) > 1.5 * rows * width:
+            return 1, min(512, height), min(512, width)
+        return 1, rows, width
+
     def _shape(self, window: Window) -> tuple[int, int]:
         """Rows and columns of a tile: a strip of full width, unless the parents' footprint makes a square cheaper."""
         pixels = max(1, STRIP_BYTES // self._pixel_bytes)
@@ -361,17 +373,18 @@ class Stacked(Producer):
         shape = self.grid.shape(window)
         out = Patch(window, {name: np.empty(shape, self.planes[name].dtype) for name in sorted(planes)}, False)
         if window.pixels:
+            scratch: dict[str, Array] = {}
             for tile in self.tiles(window):
                 part = out.view(tile.with_frames(window.frames))
-                self._collapse_tile(tile, {name: _by_band(part[name]) for name in planes})
+                self._collapse_tile(tile, {name: _by_band(part[name]) for name in planes}, scratch)
         return out
 
-    def _collapse_tile(self, tile: Window, out: Mapping[str, Array]) -> None:
-        """Fill ``out``, arrays (band, y, x), for one tile."""
+    def _collapse_tile(self, tile: Window, out: Mapping[str, Array], scratch: dict[str, Array]) -> None:
+        """Fill ``out``, arrays (band, y, x), for one tile; ``scratch`` is kept from tile to tile."""
         pixels = len(tile.y) * len(tile.x)
         reasons = np.zeros((self._bands, pixels), np.uint16)
         collapse = self._stream if self.rule.streams else self._whole
-        results = collapse(tile, reasons)
+        results = collapse(tile, reasons, scratch)
         for band, result in enumerate(results):
             uncovered = result.coverage == 0
             made = {
@@ -417,9 +430,11 @@ class Stacked(Producer):
                 missing = (flags & np.uint16(BAD)) != 0
         return values, missing
 
-    def _whole(self, tile: Window, reasons: Array) -> list[Collapsed]:
+    def _whole(self, tile: Window, reasons: Array, scratch: dict[str, Array]) -> list[Collapsed]:
         n, pixels = self.parent.grid.n_frames, len(tile.y) * len(tile.x)
-        values = np.empty((self._bands, n, pixels), self._dtype)
+        if "values" not in scratch or scratch["values"].size < self._bands * n * pixels:
+            scratch["values"] = np.empty(self._bands * n * pixels, self._dtype)  # fresh pages cost as much as a read
+        values = scratch["values"][: self._bands * n * pixels].reshape(self._bands, n, pixels)
         masked = self._dtype == np.uint16 and "flags" in self._read
         missing = np.zeros((self._bands, n, pixels if masked else 0), np.bool_)
         some_missing = False
@@ -435,7 +450,7 @@ class Stacked(Producer):
         assert isinstance(self.rule, WholeTimeRule)
         return [self.rule.collapse(self._samples(values[b], missing[b], b)) for b in range(self._bands)]
 
-    def _stream(self, tile: Window, reasons: Array) -> list[Collapsed]:
+    def _stream(self, tile: Window, reasons: Array, scratch: dict[str, Array]) -> list[Collapsed]:
         assert isinstance(self.rule, StreamingRule)
         pixels = len(tile.y) * len(tile.x)
         states = [self.rule.start(pixels) for _ in range(self._bands)]

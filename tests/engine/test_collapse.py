@@ -206,3 +206,14 @@ def test_a_median_refuses_weights():
 def test_a_noise_model_without_known_noise_is_refused():
     with pytest.raises(DataError, match="read_noise_e"):
         Stacked(held_frames(np.zeros((3, 4, 4), np.float32)), reject.NoiseModel(), None)
+
+
+def test_chunks_of_a_stack_are_strips_and_squares_where_strips_cost_too_much():
+    class Turned(Selected):
+        def upstream(self, window, planes):
+            return [(self.parent, Window(window.frames, window.y.grow(len(window.x) // 2), window.x))]
+
+    frames = held_frames(np.broadcast_to(np.zeros((1, 2000, 2100), np.uint16), (4, 2000, 2100)))
+    turned = Turned(frames, None, Span(0, 2000), Span(0, 2100))
+    assert Stacked(frames, reject.Mean()).preferred_chunks == (1, 250, 2100)
+    assert Stacked(turned, reject.Mean()).preferred_chunks == (1, 512, 512)
