@@ -445,6 +445,7 @@ class Stacked(Producer):
             if gone.shape[-1]:
                 missing[:, ranks] = gone.swapaxes(0, 1)
                 some_missing = True
+            del got, gone  # before the next run is made
         if not some_missing:
             missing = np.zeros((self._bands, n, 0), np.bool_)
         assert isinstance(self.rule, WholeTimeRule)
@@ -461,6 +462,8 @@ class Stacked(Producer):
             for band, state in enumerate(states):
                 values = np.ascontiguousarray(got[order, band])
                 self.rule.add(state, self._samples(values, np.ascontiguousarray(gone[order, band]), band, chosen))
+                del values
+            del got, gone  # before the next run is made
         return [self.rule.finish(state) for state in states]
 
     def peak_bytes(self, window: Window, planes: Collection[str]) -> int:

@@ -106,7 +106,9 @@ class Binned(Producer):
     def peak_bytes(self, window: Window, planes: Collection[str]) -> int:
         wanted = self.footprint(window)
         asked = self.parent.bytes_of(wanted, self._read) + 2 * wanted.pixels * len(self.grid.bands or (1,))
-        return max(self.parent.peak_bytes(wanted, self._read), asked + self.bytes_of(window, ("image", "flags")))
+        return 2**16 + max(
+            self.parent.peak_bytes(wanted, self._read), asked + self.bytes_of(window, ("image", "flags"))
+        )
 
 
 def binned(frames: xr.Dataset | xr.DataArray, size: int) -> xr.Dataset:

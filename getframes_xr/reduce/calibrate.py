@@ -294,7 +294,7 @@ class Calibrated(Producer):
         marks = 2 * plane if len(self._read) > 1 else 2 * window.pixels
         still = window.with_frames(Span(0, 1))
         making = max((m.peak_bytes(still, ("image",)) for m in masters), default=0)
-        return max(self.parent.peak_bytes(window, self._read), read + held + max(image + marks, making))
+        return 2**16 + max(self.parent.peak_bytes(window, self._read), read + held + max(image + marks, making))
 
 
 Frames = xr.Dataset | xr.DataArray

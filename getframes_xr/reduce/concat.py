@@ -93,12 +93,13 @@ class Concatenated(Producer):
             patch = part.produce(window.with_frames(own), planes)
             for name in planes:
                 out[name][joined.slice_in(window.frames)] = patch[name]
+            del patch  # before the next one is made
         return out
 
     def peak_bytes(self, window: Window, planes: Collection[str]) -> int:
         pieces = list(self._split(window.frames))
         worst = max((part.peak_bytes(window.with_frames(own), planes) for part, own, _ in pieces), default=0)
-        return worst + (self.bytes_of(window, planes) if len(pieces) > 1 else 0)
+        return 2**16 + worst + (self.bytes_of(window, planes) if len(pieces) > 1 else 0)
 
 
 def concat(*observations: xr.Dataset | xr.DataArray) -> xr.Dataset:

@@ -177,7 +177,9 @@ class Debayered(Producer):
     def peak_bytes(self, window: Window, planes: Collection[str]) -> int:
         wanted = self.footprint(window)
         asked = self.parent.bytes_of(wanted, self._read) + 6 * wanted.pixels
-        return max(self.parent.peak_bytes(wanted, self._read), asked + self.bytes_of(window, ("image", "flags")))
+        return 2**16 + max(
+            self.parent.peak_bytes(wanted, self._read), asked + self.bytes_of(window, ("image", "flags"))
+        )
 
 
 def debayer(frames: xr.Dataset | xr.DataArray, method: Method = "superpixel") -> xr.Dataset:
