@@ -1,7 +1,7 @@
 """Background of one frame: clipped levels on 32 x 32 px blocks per colour, and the variance of a raw pixel.
 
     level(block, band)  = mean of the samples within 2.5 s of the centre; 3 rounds from the median, s = sqrt(variance)
-    variance(band)      = median over blocks of  <d^2> / (2 * 0.9733),   d = v(y, x+2) - v(y, x),  |d| < 3 sigma_d, 2 rounds
+    variance(band)      = median over blocks of  <d^2> / (2 * 0.9733),   d = v(y, x+2) - v(y, x),  |d| < 3 sigma_d
 
 Every second row (pair of rows under a colour filter array) gives the levels. The variance comes from differences of
 equal colour, so gradients and nebulae cancel; the rms of the clipped differences is used and not their median,
@@ -56,7 +56,7 @@ def lattice_of(cfa: str | None) -> Lattice:
 
 
 @kernel
-def select(values: Array, count: int, rank: int) -> float:
+def select(values: Array, count: int, rank: int) -> Any:
     """Value of the given rank (0 = smallest) among the first ``count``; reorders them (Hoare's quickselect)."""
     low, high = 0, count - 1
     while low < high:
@@ -81,7 +81,7 @@ def select(values: Array, count: int, rank: int) -> float:
 
 
 @kernel
-def rough_median(values: Array, count: int, scratch: Array) -> float:
+def rough_median(values: Array, count: int, scratch: Array) -> Any:
     """Median of about 64 evenly taken samples: a start for clipping rounds that does not cost a full selection."""
     stride = max(1, count >> 6)
     n = 0
@@ -92,15 +92,17 @@ def rough_median(values: Array, count: int, scratch: Array) -> float:
 
 
 @kernel
-def clipped_level(values: Array, count: int, sigma: float, scratch: Array) -> float:
+def clipped_level(values: Array, count: int, sigma: float, scratch: Array) -> Any:
     """Mean of the samples within 2.5 sigma of the centre: 3 rounds, started at the rough median and the given sigma."""
     centre = rough_median(values, count, scratch)
-    spread = sigma
+    spread: Any = sigma
     for _ in range(3):
         limit = np.float32(2.5 * spread)
-        kept, total, square = 0, 0.0, 0.0
+        kept = 0
+        total: Any = 0.0
+        square: Any = 0.0
         for i in range(count):
-            d = values[i] - centre
+            d: Any = values[i] - centre
             inside = abs(d) <= limit
             d = d if inside else np.float32(0.0)
             kept += inside
@@ -165,7 +167,7 @@ def _block_variance(
         n = count[band]
         if n < _FEWEST:
             continue
-        sigma = 1.4826 * float(rough_median(store[band], n, scratch))
+        sigma: Any = 1.4826 * float(rough_median(store[band], n, scratch))
         if sigma == 0.0:  # more than half of the pixels share one quantised value
             total = 0.0
             for i in range(n):
@@ -173,13 +175,14 @@ def _block_variance(
             sigma = 1.2533 * total / n
         for _ in range(2):
             limit = np.float32(3.0 * sigma)
-            kept, square = 0, 0.0
+            kept = 0
+            square: Any = 0.0
             for i in range(n):
-                d = store[band, i]
-                inside = d <= limit
-                d = d if inside else np.float32(0.0)
+                size: Any = store[band, i]
+                inside = size <= limit
+                size = size if inside else np.float32(0.0)
                 kept += inside
-                square += d * d
+                square += size * size
             sigma = np.sqrt(square / max(kept, 1) / 0.9733)
         out[band] = 0.5 * sigma * sigma
 
@@ -237,7 +240,7 @@ def smooth_levels(levels: Array) -> Array:
 
 
 @kernel(inline="always")
-def level_at(levels: Array, band: int, y: float, x: float) -> float:
+def level_at(levels: Array, band: int, y: float, x: float) -> Any:
     """Bilinear block level at a place of the frame (pixels from its first one); held constant beyond the centres."""
     rows, columns = levels.shape[1], levels.shape[2]
     v = min(max((y - 15.5) / 32.0, 0.0), rows - 1.0)

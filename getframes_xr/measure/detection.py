@@ -143,8 +143,8 @@ def local_maxima(image: Array, threshold: float, most: int) -> tuple[Array, Arra
             if (
                 v > threshold
                 and v > image[i - 1, j - 1] and v > image[i - 1, j] and v > image[i - 1, j + 1] and v > image[i, j - 1]
-                and v >= image[i, j + 1] and v >= image[i + 1, j - 1] and v >= image[i + 1, j] and v >= image[i + 1, j + 1]
-                and n < most
+                and v >= image[i, j + 1] and v >= image[i + 1, j - 1] and v >= image[i + 1, j]
+                and v >= image[i + 1, j + 1] and n < most
             ):  # fmt: skip
                 yy[n], xx[n], value[n] = i, j, v
                 n += 1

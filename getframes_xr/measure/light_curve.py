@@ -89,7 +89,8 @@ def light_curve(
     Returns
     -------
     Dataset (time) : flux (relative, median 1), flux_err, target_flux, comparison_flux [units of the frames],
-        y, x, sky, masked_fraction (time, star), star 0 = target; saturated (time); radius_px (scalar), and scatter (radius)
+        y, x, sky, masked_fraction (time, star), star 0 = target; saturated (time);
+        radius_px (scalar), and scatter (radius)
 
     Raises
     ------
@@ -105,8 +106,8 @@ def light_curve(
     moves = loaded(moves, "transform", "verified", "verdict", "fwhm_px", "catalogue_y", "catalogue_x")
     width = moves["fwhm_px"].values[moves["verified"].values]
     fwhm = float(np.median(width[np.isfinite(width)])) if np.isfinite(width).any() else 4.0
-    radii = np.round(fwhm * np.array(_FWHM_SHARES), 2) if radius_px is None else radius_px
-    radii = checked_radii(radii, "light_curve.radius_px")
+    shares = [round(fwhm * share, 2) for share in _FWHM_SHARES]
+    radii = checked_radii(shares if radius_px is None else radius_px, "light_curve.radius_px")
     ring = checked_annulus(radii, annulus, "light_curve.annulus")
     positions = _for_frames(clean, moves, positions_in(moves, points, at))
     table = measured_stars(clean, positions, radii, ring, fwhm_px=fwhm, reach=max(3.0, fwhm))
@@ -134,7 +135,7 @@ def light_curve(
     )  # fmt: skip
 
 
-def _curve(flux: Array, error: Array, saturated: Array, radii: Array) -> tuple[Array, ...]:
+def _curve(flux: Array, error: Array, saturated: Array, radii: Array) -> tuple[Any, ...]:
     """The curve of the best radius from all apertures (time, star, radius), and the scatter of each radius."""
     with np.errstate(invalid="ignore", divide="ignore"):
         one, many = flux[:, 0], flux[:, 1:].sum(1)

@@ -1,6 +1,8 @@
 """Star lists against a catalogue: neighbours through 12 px cells, weighted similarities, sums for mean positions.
 
-    minimise  sum_k |A p_k + t - q_k|^2 / (s_star^2 + s_cat^2 + f^2),  f >= 0.03 px as the residuals ask,   A = [[a, b], [-b, a]]
+    minimise  sum_k |A p_k + t - q_k|^2 / (s_star^2 + s_cat^2 + f^2),   A = [[a, b], [-b, a]]
+
+f is 0.03 px, or as much as the residuals ask.
 
 Pairing and fitting alternate through shrinking tolerances until nothing changes. All loops run in index order, ties
 go to the lowest index, so results are the same on every run.
@@ -38,7 +40,8 @@ def index_stars(y: Array, x: Array, n: int, low_y: float, low_x: float, cells: i
 
 @kernel
 def nearest(
-    qy: float, qx: float, reach: float, y: Array, x: Array, low_y: float, low_x: float, cells: int, head: Array, link: Array
+    qy: float, qx: float, reach: float, y: Array, x: Array, low_y: float, low_x: float, cells: int,
+    head: Array, link: Array,
 ) -> int:  # fmt: skip
     """Index of the nearest indexed star within ``reach`` (<= 12 px), -1 if none; ties go to the lowest index."""
     best, found = reach * reach, -1
@@ -249,7 +252,7 @@ def share_seen(
     cat_y: Array, cat_x: Array, ranked: Array, low_y: float, low_x: float, cells: int, head: Array, link: Array,
     top: float, left: float, bottom: float, right: float, most: int,
 ) -> tuple[int, int]:  # fmt: skip
-    """How many of the ``most`` brightest catalogue stars inside the frame have any detection within reach: (seen, of)."""
+    """(seen, of): of the ``most`` first ranked stars inside the frame, those with any detection within reach."""
     seen = np.zeros(len(cat_y), np.bool_)
     for k in range(n):
         my, mx = a * y[k] + b * x[k] + ty, -b * y[k] + a * x[k] + tx

@@ -10,6 +10,8 @@ The arc tangent is reduced to |z| <= tan(pi / 12) and summed as its Taylor serie
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from getframes_xr.core.kernel import kernel
@@ -41,7 +43,7 @@ def arc_tangent(value: float) -> float:
 
 
 @kernel
-def _under_arc(x: float, radius: float) -> float:
+def _under_arc(x: float, radius: float) -> Any:
     """Integral of sqrt(r^2 - s^2) for s from 0 to x, 0 <= x <= r."""
     height = np.sqrt(max(radius * radius - x * x, 0.0))
     angle = _HALF_PI if height == 0.0 else arc_tangent(x / height)
@@ -49,7 +51,7 @@ def _under_arc(x: float, radius: float) -> float:
 
 
 @kernel
-def _corner(x: float, y: float, radius: float) -> float:
+def _corner(x: float, y: float, radius: float) -> Any:
     sign = 1.0
     if x < 0.0:
         x, sign = -x, -sign
@@ -76,4 +78,4 @@ def overlap(dy: float, dx: float, radius: float) -> float:
         return 0.0
     y0, y1, x0, x1 = ay - 0.5, ay + 0.5, ax - 0.5, ax + 0.5
     area = _corner(x1, y1, radius) - _corner(x0, y1, radius) - _corner(x1, y0, radius) + _corner(x0, y0, radius)
-    return min(max(area, 0.0), 1.0)
+    return float(min(max(area, 0.0), 1.0))

@@ -106,7 +106,7 @@ def mutual_pairs(votes: Array) -> tuple[Array, Array]:
     first, second = np.empty(n, np.int64), np.empty(n, np.int64)
     count = 0
     for i in range(n):
-        j = np.argmax(votes[i])
+        j = int(np.argmax(votes[i]))
         if votes[i, j] >= 3 and votes[i, j] >= 0.3 * top and np.argmax(votes[:, j]) == i:
             first[count], second[count] = i, j
             count += 1

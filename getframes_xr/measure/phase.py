@@ -2,12 +2,12 @@
 
     c(d) = <G_f(p), G_ref(p + d)> / sqrt(<G_f^2> <G_ref^2>),   G = gauss(1 cell) - gauss(8 cells) of binned frames
 
-Pixels repeat from frame to frame (hot pixels, fixed pattern, row offsets), the sky moves. So rows and columns lose their
-medians, outliers are cut at 4 sigma, pixels are averaged into cells of at least 4 x 4 px, the band-pass leaves structures
-of 1 to 8 cells, and what a pattern still adds, a peak at no shift of exactly known form, is fitted on top of a smooth
-surface and taken away. The highest point is refined by a paraboloid. A frame is verified when its peak stands 6 sigma
-above the map and a coarser band finds the same place. A peak at no shift is believed only in a session that moves.
-Source: the m13 frames of the data folder, where plain correlation locks onto the sensor.
+Pixels repeat from frame to frame (hot pixels, fixed pattern, row offsets), the sky moves. So rows and columns lose
+their medians, outliers are cut at 4 sigma, pixels are averaged into cells of at least 4 x 4 px, the band-pass leaves
+structures of 1 to 8 cells, and what a pattern still adds, a peak at no shift of exactly known form, is fitted on top
+of a smooth surface and taken away. The highest point is refined by a paraboloid. A frame is verified when its peak
+stands 6 sigma above the map and a coarser band finds the same place. A peak at no shift is believed only in a session
+that moves. Source: the m13 frames of the data folder, where plain correlation locks onto the sensor.
 """
 
 from __future__ import annotations
@@ -68,11 +68,11 @@ def band_pass(cells: Array, band: tuple[float, float]) -> Array:
         ramp = np.minimum(1.0, (np.arange(length) + 0.5) / (length / 8.0))
         fade = np.minimum(ramp, ramp[::-1])
         fine *= fade[:, None] if axis == 0 else fade[None, :]
-    return fine
+    return np.asarray(fine)
 
 
 def correlation(one: Array, other: Array) -> Array:
-    """Normalised correlation of every shift; entry [i, j] of the centred map brings ``other`` onto ``one`` by (i, j) - c."""
+    """Normalised correlation; entry (i, j) of the map is the shift (i, j) - centre of ``other`` onto ``one``."""
     shape = tuple(scipy.fft.next_fast_len(2 * length, real=True) for length in one.shape)
     product = scipy.fft.rfft2(one, shape) * np.conj(scipy.fft.rfft2(other, shape))
     found: Array = scipy.fft.fftshift(scipy.fft.irfft2(product, shape))
@@ -90,7 +90,7 @@ def pattern_kernel(band: tuple[float, float], half: int) -> Array:
     i, j = (int(k) for k in np.unravel_index(int(found.argmax()), found.shape))
     half = min(half, size // 2)
     cut: Array = found[i - half : i + half + 1, j - half : j + half + 1]
-    return cut / found[i, j]
+    return np.asarray(cut / found[i, j])
 
 
 def without_pattern(found: Array, band: tuple[float, float]) -> Array:
@@ -111,7 +111,7 @@ def without_pattern(found: Array, band: tuple[float, float]) -> Array:
 
 
 def peak_of(found: Array) -> tuple[float, float, float]:
-    """Place of the highest peak relative to the centre, from a paraboloid, and its height in robust sigma of the map."""
+    """Place of the highest peak from the centre, by a paraboloid, and its height in robust sigma of the map."""
     rows, columns = found.shape
     inner = found[3:-3, 3:-3]
     i, j = (int(k) + 3 for k in np.unravel_index(int(inner.argmax()), inner.shape))
@@ -130,7 +130,7 @@ def peak_of(found: Array) -> tuple[float, float, float]:
 
 
 def shifts_between(cells: Array, cell: int, reference: int) -> tuple[Array, Array, Array, Array, Array]:
-    """dy, dx [px] that bring each frame onto the reference, peak height [sigma], verified, verdict (object), (time,)."""
+    """Along time: dy, dx [px] that bring a frame onto the reference, peak height [sigma], verified, verdict."""
     n = len(cells)
     dy, dx, height = np.zeros(n), np.zeros(n), np.full(n, np.inf)
     agree = np.ones(n, np.bool_)
@@ -148,7 +148,7 @@ def shifts_between(cells: Array, cell: int, reference: int) -> tuple[Array, Arra
     moves = bool((strong & ~still & others).sum() >= max(1.0, 0.5 * (strong & others).sum()))
     verified = strong & (~still | moves)
     verdict = np.full(n, "used", object)
-    for f in np.flatnonzero(~verified):
+    for f in map(int, np.flatnonzero(~verified)):
         if height[f] < _PEAK_SIGMA:
             verdict[f] = f"no common structure: peak {height[f]:.1f} sigma, {_PEAK_SIGMA:g} needed"
         elif not agree[f]:

@@ -5,8 +5,9 @@
 
 s_c, n_c: scatter and number of the sky samples of colour c in the ring (mean after clipping at 3 sigma, started at the
 median), A_c the circle's area on that colour, g the gain: 1 in electrons; in ADU the frames' ``gain_e_per_adu``, and
-without one the light's own noise is left out. A bad pixel in the circle takes what its good neighbours of the same colour
-foretell, scaled by the star's form, and counts in ``masked_fraction``; a hot one only where it really departs. Source: Merline & Howell 1995, Exp. Astron. 6, 163.
+without one the light's own noise is left out. A bad pixel in the circle takes what its good neighbours of the same
+colour foretell, scaled by the star's form, and counts in ``masked_fraction``; a hot one only where it really departs.
+Source: Merline & Howell 1995, Exp. Astron. 6, 163.
 """
 
 from __future__ import annotations
@@ -115,7 +116,7 @@ def ring_sky(
         deviation = np.empty(n)
         for k in range(n):
             deviation[k] = abs(store[band, k] - centre)
-        sigma = 1.4826 * float(select(deviation, n, n >> 1))
+        sigma: Any = 1.4826 * float(select(deviation, n, n >> 1))
         if sigma == 0.0:
             sigma = np.mean(deviation) * 1.2533
         kept = 0
@@ -231,7 +232,8 @@ def _learn_form(myy: float, mxx: float, myx: float, window: float, form: Array) 
 @kernel
 def measure_stars(
     image: Array, flags: Array, bad: int, saturated: int, y0: int, x0: int, index: Array, n_bands: int,
-    y: Array, x: Array, radii: Array, inner: float, outer: float, per_signal: float, sigma: float, window: float, reach: float,
+    y: Array, x: Array, radii: Array, inner: float, outer: float, per_signal: float,
+    sigma: float, window: float, reach: float,
     place: Array, level: Array, flux: Array, error: Array, masked: Array, full: Array,
 ) -> None:  # fmt: skip
     """All apertures of all stars of one frame; centred again where ``reach`` > 0. Rows of ``flux`` are stars."""
@@ -305,7 +307,8 @@ class MeasureStars:
         place, level, masked = np.empty((n, 2)), np.empty(n), np.empty(n)
         flux, error, full = np.empty((n, m)), np.empty((n, m)), np.empty((n, m), np.bool_)
         measure_stars(
-            image, flags, _MASKED, _SATURATED, patch.window.y.start, patch.window.x.start, lattice.index, lattice.n_bands,
+            image, flags, _MASKED, _SATURATED, patch.window.y.start, patch.window.x.start,
+            lattice.index, lattice.n_bands,
             y, x, self.radii, *self.annulus, float(self.per_signal[at]), self.star_sigma, self.window_sigma, self.reach,
             place, level, flux, error, masked, full,
         )  # fmt: skip
@@ -357,7 +360,8 @@ def measured_stars(
     both = star | {"radius": len(radii)}
     double, truth = np.dtype(np.float64), np.dtype(np.bool_)
     columns = {
-        "flux": Column(double, units, both), "flux_err": Column(double, units, both), "sky": Column(double, units, star),
+        "flux": Column(double, units, both), "flux_err": Column(double, units, both),
+        "sky": Column(double, units, star),
         "y": Column(double, "pixel", star), "x": Column(double, "pixel", star),
         "masked_fraction": Column(double, "", star), "saturated": Column(truth, "", both),
     }  # fmt: skip

@@ -140,7 +140,11 @@ class _Session:
         self.broad = _Catalogue(lists)
         self.hits, self.fewest = np.zeros(0, np.int64), 1.0
         self.own = np.full((n, most), -1, np.int64)
-        self.patterns: dict[tuple[int, int, bool], Any] = {}
+        self.patterns: dict[tuple[int, int, bool], tuple[Array, Array, Array, Array]] = {}
+
+    def four(self, frame: int) -> tuple[float, float, float, float]:
+        """The similarity of a frame: a, b, t_y, t_x."""
+        return _four(self.similarity[frame])
 
     @property
     def known(self) -> Array:
@@ -161,7 +165,8 @@ class _Session:
         return self.patterns[key]
 
     def static(self, frame: int) -> Array:
-        return ~self.usable[frame] & ~self.lists.saturated[frame]
+        found: Array = ~self.usable[frame] & ~self.lists.saturated[frame]
+        return found
 
     def match(self, frame: int, other: int) -> tuple[float, float, float, float] | None:
         """Similarity frame -> other from the pattern alone: 36 or 70 stars, round or any; then any scale."""
@@ -170,14 +175,15 @@ class _Session:
         for stars, only_round, relative in [*attempts, (36, False, -1.0)]:
             first, *theirs = self.pattern(other, stars, only_round)
             second, *ours = self.pattern(frame, stars, only_round)
+            six = (theirs[0], theirs[1], theirs[2], ours[0], ours[1], ours[2])
             sizes = (len(first), len(second), relative)
             if min(sizes[:2]) < 4 or (sizes in tried and not only_round):
                 continue
             tried.add(sizes)
             if relative < 0.0:
-                votes = vote_any_scale(*theirs, *ours, len(first), len(second))
+                votes = vote_any_scale(*six, len(first), len(second))
             else:
-                votes = vote(*theirs, *ours, len(first), len(second), 1.0, relative)
+                votes = vote(*six, len(first), len(second), 1.0, relative)
             i, j = mutual_pairs(votes)
             span = (0.99, 1.01) if relative >= 0.0 else (0.33, 3.0)
             y, x = self.lists.y, self.lists.x
@@ -192,7 +198,8 @@ class _Session:
         """Fit a frame to the catalogue from a start; False (and nothing changed) when fewer than 3 stars agree."""
         c, n = self.catalogue, self.lists.count[frame]
         used, a, b, ty, tx, rms = settle(
-            *start, np.array(tolerances), repeats, self.lists.y[frame], self.lists.x[frame], self.lists.error[frame],
+            *_four(start), np.array(tolerances), repeats,
+            self.lists.y[frame], self.lists.x[frame], self.lists.error[frame],
             self.usable[frame], n, c.y, c.x, c.error2, *c.place, c.head, c.link, self.pair[frame], self.taken,
         )  # fmt: skip
         if used < 3:
@@ -228,7 +235,7 @@ class _Session:
         size = c.size
         for f in order:
             size = extend(
-                *self.similarity[f], lists.y[f], lists.x[f], lists.snr[f], self.usable[f], lists.count[f],
+                *self.four(f), lists.y[f], lists.x[f], lists.snr[f], self.usable[f], lists.count[f],
                 c.y, c.x, size, *c.place, c.head, c.link,
             )  # fmt: skip
         c.size = size
@@ -238,11 +245,12 @@ class _Session:
         for f in order:
             n = lists.count[f]
             pair_up(
-                *self.similarity[f], lists.y[f], lists.x[f], self.usable[f], n, reach, c.y, c.x, *c.place,
+                *self.four(f), lists.y[f], lists.x[f], self.usable[f], n, reach, c.y, c.x, *c.place,
                 c.head, c.link, self.pair[f], distance, self.taken,
             )  # fmt: skip
             gather(
-                *self.similarity[f], lists.y[f], lists.x[f], lists.error[f], lists.light[f], self.pair[f], n, *sums, hits
+                *self.four(f), lists.y[f], lists.x[f], lists.error[f], lists.light[f], self.pair[f], n,
+                sums[0], sums[1], sums[2], sums[3], hits,
             )  # fmt: skip
         self.fewest = min(4.0, max(2.0, len(order) / 4)) if len(order) > 1 else 1.0
         kept = np.flatnonzero(hits > 0)
@@ -255,7 +263,7 @@ class _Session:
         kept = np.flatnonzero(hits >= self.fewest)
         weight, y, x, light = sums[:, kept]
         c.replace(y / weight, x / weight, 1.0 / weight, light / hits[kept])
-        for f in np.flatnonzero(self.known):
+        for f in map(int, np.flatnonzero(self.known)):
             self.settle(f, self.similarity[f], (reach,), 2)
         self.turn_back()
 
@@ -277,11 +285,11 @@ class _Session:
         c, lists = self.broad, self.lists
         (top, left), (rows, columns), m = lists.origin, lists.shape, _MARGIN_PX
         box = (top + m, left + m, top + rows - 1 - m, left + columns - 1 - m)
-        for f in np.flatnonzero(self.known):
+        for f in map(int, np.flatnonzero(self.known)):
             others = self.hits - np.bincount(self.own[f][self.own[f] >= 0], minlength=c.size)
             ranked = np.flatnonzero(others >= max(1.0, self.fewest - 1.0))
             seen, of = share_seen(
-                *self.similarity[f], lists.y[f], lists.x[f], lists.count[f], 1.5, c.y[: c.size], c.x[: c.size], ranked,
+                *self.four(f), lists.y[f], lists.x[f], lists.count[f], 1.5, c.y[: c.size], c.x[: c.size], ranked,
                 *c.place, c.head, c.link, *box, _VERIFY_STARS,
             )  # fmt: skip
             self.share[f], self.tested[f] = seen / max(of, 1), of
@@ -311,7 +319,7 @@ class _Session:
         self.verify()
 
     def retry(self) -> bool:
-        """Bring frames without a verified match on through up to 4 verified neighbours in time; refit to the catalogue."""
+        """Bring frames without a verified match home through up to 4 verified neighbours in time, then refit them."""
         n, done = self.lists.n_frames, False
         waiting = [f for f in range(n) if not self.verified[f]]
         for _ in range(2):
@@ -334,6 +342,10 @@ class _Session:
         return done
 
 
+def _four(similarity: Array) -> tuple[float, float, float, float]:
+    return float(similarity[0]), float(similarity[1]), float(similarity[2]), float(similarity[3])
+
+
 def compose(outer: Array, inner: Array) -> Array:
     """Similarity (a, b, t_y, t_x) of ``outer`` after ``inner``."""
     a, b, ty, tx = outer
@@ -353,7 +365,7 @@ def _sample(n: int) -> Array:
 
 
 def _sightings(lists: StarLists) -> Any:
-    """For each of 16 sampled frames: its number, and for every frame whether it has a detection at the same place (+-1 px)."""
+    """For each of 16 sampled frames: its position, and for every frame which detections it shares (+-1 px)."""
     rows, columns = lists.shape
     places = []
     for f in range(lists.n_frames):
@@ -399,7 +411,7 @@ def defects(session: _Session, static: Array) -> Array:
     found = static & (stayed >= np.maximum(1.0, 0.5 * moved))
     if found.any():
         found[~known] = static[~known]
-    return found
+    return np.asarray(found)
 
 
 def choose_references(count: Array, fwhm: Array, elongation: Array, sky: Array) -> list[int]:
@@ -499,7 +511,8 @@ def _solution(session: _Session, n_static: int) -> Solution:
     catalogue = np.stack([c.y[: c.size], c.x[: c.size]], 1)
     rms, model = np.where(verified, session.rms, np.nan), "similarity"
     better = affine_transforms(
-        lists.y, lists.x, lists.error, match, transform, verified, catalogue, lists.shape, lists.origin, session.reference
+        lists.y, lists.x, lists.error, match, transform, verified, catalogue, lists.shape, lists.origin,
+        session.reference,
     )  # fmt: skip
     if better is not None:
         transform, catalogue, rms = better
@@ -578,7 +591,7 @@ def too_elongated(elongation: Array) -> Array:
         return np.zeros(len(elongation), np.bool_)
     middle = np.median(known)
     limit = max(0.35, middle + 6.0 * float(np.median(np.abs(known - middle))))
-    return np.nan_to_num(elongation) > limit
+    return np.asarray(np.nan_to_num(elongation) > limit)
 
 
 SIMULATED = {"pointing_dy_px", "pointing_dx_px", "rotation_deg", "transparency", "seeing_fwhm_arcsec"}

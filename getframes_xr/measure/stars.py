@@ -120,7 +120,8 @@ def scan_frame(
     flux, error = np.full(len(found["y"]), np.nan), np.full(len(found["y"]), np.nan)
     radius = 1.9 * min(max(fwhm if np.isfinite(fwhm) else 3.0, 2.0), 6.0 * scale)
     ring_fluxes(
-        clean, smooth, used, y0, x0, lattice.index, electron, found["y"][:n], found["x"][:n], radius, flux[:n], error[:n]
+        clean, smooth, used, y0, x0, lattice.index, electron, found["y"][:n], found["x"][:n], radius,
+        flux[:n], error[:n],
     )  # fmt: skip
     return Scan(
         y=found["y"] + y0, x=found["x"] + x0, snr=found["snr"], amplitude=found["amplitude"],
@@ -307,8 +308,8 @@ def measured_planes(clean: xr.Dataset | xr.DataArray) -> tuple[Producer, str, tu
         producer = as_producer(clean)
         plane = next(iter(producer.planes))
         return producer, plane, (plane,)
-    plane = next((name for name in ("image", "adu", "electrons") if name in clean), None)
-    if plane is None:
+    known = next((name for name in ("image", "adu", "electrons") if name in clean), None)
+    if known is None:
         raise DataError(f"frames to measure need the plane 'image' or 'adu'; these hold {', '.join(map(str, clean))}")
-    planes = (plane, "flags") if "flags" in clean else (plane,)
-    return as_producer(clean, planes), plane, planes
+    planes = (known, "flags") if "flags" in clean else (known,)
+    return as_producer(clean, planes), known, planes

@@ -129,8 +129,8 @@ def read_map(sky: Array, frames: Array, fewest: float, v: Array, u: Array, out: 
 def transparencies(flux: Array, error: Array) -> Array:
     """Relative transparency of each frame from star fluxes (frame, star), NaN where unknown; median 1.
 
-    Alternates: a star's flux is the weighted mean of F / t over the frames; a frame's t is the weighted mean of F / F_star
-    over the stars, with 1 % added error, clipped at 4 robust sigma.
+    Alternates: a star's flux is the weighted mean of F / t over the frames; a frame's t is the weighted
+    mean of F / F_star over the stars, with 1 % added error, clipped at 4 robust sigma.
     """
     n = len(flux)
     good = np.isfinite(flux) & np.isfinite(error) & (error > 0)
@@ -221,12 +221,12 @@ def sky_planes(
     for band in range(n_bands):
         for _ in range(12):
             total, weights, seen = np.zeros(shape), np.zeros(shape), np.zeros(shape)
-            for k, f in enumerate(frames):
+            for k, f in enumerate(map(int, frames)):
                 level, slope_y, slope_x = planes[f, band]
                 rest = (flat[f, band] - level - slope_y * yy - slope_x * xx) / transparency[f]
                 spread(rest, transparency[f] ** 2 / variance[f, band], v[k], u[k], total, weights, seen)
             sky = total / np.where(weights > 0, weights, 1.0)
-            for k, f in enumerate(frames):
+            for k, f in enumerate(map(int, frames)):
                 read_map(sky, seen, 2.0, v[k], u[k], at)
                 plane = planes[f, band].copy()
                 if fit_plane(flat[f, band] - transparency[f] * at, yy, xx, 2.5, 2.5, 4, plane) >= 20:
