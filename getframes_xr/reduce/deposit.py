@@ -28,7 +28,8 @@ PLAIN_SUMS = 2  # w q v, w q
 CHECKED_SUMS = 4  # w q v, w q, (w q)^2 V', q
 ENOUGH_SAMPLES = 1.2  # of a group of frames, below that its sums are widened
 LEAST_SAMPLES = 0.2  # after widening, below that there is no value
-LEAST_EFFECTIVE = 4.0  # effective samples of the stack, below that its sums are widened
+LEAST_EFFECTIVE = 4.0  # effective samples of a colour in the stack, below that its sums are widened
+LEAST_MONO_SAMPLES = 0.5  # mono frames leave no holes between their samples: widened only where pixels are flagged
 
 
 @kernel(inline="always")
@@ -361,7 +362,7 @@ def middle(images: Array, out: Array, count: Array) -> None:
 def finish(
     sums: Array, typical_variance: Array, raw_per_sample: Array, image: Array, noise: Array, weight: Array, count: Array
 ) -> None:
-    """Turn the four sums into the planes of the stack, widened by the 3 x 3 binomial where n_eff < 4.
+    """Turn the four sums into the planes of the stack, widened by the 3 x 3 binomial where a colour has n_eff < 4.
 
     n_eff = sum(w q)^2 V'_typical / sum((w q)^2 V'), which is sum(w q)^2 / sum((w q)^2) of frames of equal noise;
     image = sum(w q v) / sum(w q); variance = sum((w q)^2 V') / sum(w q)^2, the widened one
@@ -376,17 +377,20 @@ def finish(
     count : uint16 (band, rows, columns), written: shares of the kept samples, in frames
     """
     zero = np.float32(0.0)
+    least = np.float32(LEAST_MONO_SAMPLES)
     sixteenth = np.float32(0.0625)
     for band in range(image.shape[0]):
         at = 4 * band
         few = np.float32(LEAST_EFFECTIVE) / typical_variance[band]
+        mono = raw_per_sample[band] < np.float32(1.5)
         for j in range(image.shape[1]):
             for i in range(image.shape[2]):
                 over = sums[j + 2, i + 2, at]
                 under = sums[j + 2, i + 2, at + 1]
                 spread = sums[j + 2, i + 2, at + 2]
                 shares = sums[j + 2, i + 2, at + 3]
-                if under * under < few * spread or under <= zero:
+                lacking = shares < least if mono else under * under < few * spread
+                if lacking or under <= zero:
                     over = zero
                     under = zero
                     spread = zero

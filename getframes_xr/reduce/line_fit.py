@@ -9,6 +9,7 @@ A line is x cos(angle) + y sin(angle) = offset. The sums are of integers, so no 
 from __future__ import annotations
 
 import math
+from functools import cache
 
 import numpy as np
 
@@ -97,7 +98,7 @@ def strip_sums(
     sums: Array, counts: Array, cosine: float, sine: float, offset: float, reach: int, along_first: float, pieces: int,
     out: Array,
 ) -> None:  # fmt: skip
-    """Sum fine bins near a line, by piece along it and by whole px across it.
+    """Sum fine bins near a line, by piece along it and by px across it (shared by the two nearest, so centroids stay).
 
     Parameters
     ----------
@@ -113,14 +114,19 @@ def strip_sums(
             if counts[row, column] > 0:
                 x = FINE_PX * column + 0.5 * (FINE_PX - 1)
                 across = x * cosine + y * sine - offset
-                if -reach - 0.5 <= across < reach + 0.5:
+                if -reach <= across < reach:
                     piece = np.int64((-x * sine + y * cosine - along_first) / PIECE_PX)
-                    at = np.int64(across + reach + 0.5)
                     if 0 <= piece < pieces:
-                        out[piece, at, 0] += sums[row, column]
-                        out[piece, at, 1] += counts[row, column]
+                        at = np.int64(math.floor(across))
+                        right = across - at
+                        at += reach
+                        out[piece, at, 0] += (1.0 - right) * sums[row, column]
+                        out[piece, at, 1] += (1.0 - right) * counts[row, column]
+                        out[piece, at + 1, 0] += right * sums[row, column]
+                        out[piece, at + 1, 1] += right * counts[row, column]
 
 
+@cache
 def angle_table(n: int = N_ANGLES) -> tuple[Array, Array]:
     """Cosines and sines of n angles over half a turn, int64 in units of 2^-20 (so that no libm shows)."""
     unit = float(1 << FIXED)
