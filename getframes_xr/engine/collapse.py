@@ -263,6 +263,8 @@ class Stacked(Producer):
             attrs["total_exposure_s"] = float(np.sum(exposure))
         for name in SHARED:
             column = parent.columns.get(name)
+            if name == "bias_adu" and "calibrated" in parent.attrs:
+                continue  # it is off already
             if column is not None and np.isfinite(column).all() and np.ptp(column) <= 1e-4 * abs(column[0]):
                 attrs[name] = float(column[0])
         return parent.replace(columns=None, attrs=attrs | dict(self.facts))

@@ -44,31 +44,44 @@ def model_mean(
     """Average the samples (n, pixels) that agree with the median under each frame's noise; frames in order."""
     n, pixels = samples.shape
     some_missing = missing.shape[1] > 0
-    for i in range(pixels):
-        m = median[i]
-        total, squares, sum_weights, kept = 0.0, 0.0, 0.0, 0
-        share = 1.0 + 1.57 / np.float64(n_valid[i])
+    step = 512
+    good = np.empty(step, np.bool_)
+    for start in range(0, pixels, step):
+        width = min(step, pixels - start)
+        stop = start + width
+        m, share, kept = median[start:stop], np.empty(width, np.float64), count[start:stop]
+        total, squares, sums = np.zeros(width), np.zeros(width), np.zeros(width)
+        for i in range(width):
+            share[i] = 1.0 + 1.57 / np.float64(n_valid[start + i])
+            kept[i] = 0
         for f in range(n):
-            v = np.float64(samples[f, i])
-            if v != v or (some_missing and missing[f, i]):
-                continue
-            signal = (m - bias[f]) * gain[f]
-            extra = scatter * signal
-            shot = signal if signal > 0.0 else 0.0
-            variance = (shot + read_noise[f] * read_noise[f] + extra * extra) / (gain[f] * gain[f])
-            limit = np.sqrt(variance * share)
-            d = v - m
-            if d < -kappa_low * limit or d > kappa_high * limit:
-                continue
-            w = weights[f]
-            total += w * d
-            squares += w * w * (shot + read_noise[f] * read_noise[f]) / (gain[f] * gain[f])
-            sum_weights += w
-            kept += 1
-        count[i] = kept
-        weight[i] = sum_weights
-        value[i] = m + total / sum_weights if kept > 0 else np.nan
-        noise[i] = np.sqrt(squares) / sum_weights if kept > 0 else np.nan
+            row, w, g, b, r = samples[f, start:stop], weights[f], gain[f], bias[f], read_noise[f] * read_noise[f]
+            per_adu = 1.0 / (g * g)
+            for i in range(width):
+                signal = (m[i] - b) * g
+                extra = scatter * signal
+                shot = signal if signal > 0.0 else 0.0
+                limit = (shot + r + extra * extra) * per_adu * share[i]  # variance; compared with d^2, no root needed
+                d = np.float64(row[i]) - m[i]
+                kappa = kappa_low if d < 0.0 else kappa_high
+                good[i] = d * d <= kappa * kappa * limit
+            if some_missing:
+                gone = missing[f, start:stop]
+                for i in range(width):
+                    good[i] = good[i] & (not gone[i])
+            for i in range(width):
+                signal = (m[i] - b) * g
+                shot = signal if signal > 0.0 else 0.0
+                d = np.float64(row[i]) - m[i]
+                total[i] += w * d if good[i] else 0.0
+                squares[i] += w * w * (shot + r) * per_adu if good[i] else 0.0
+            for i in range(width):
+                sums[i] += w if good[i] else 0.0
+                kept[i] += np.int32(1) if good[i] else np.int32(0)
+        for i in range(width):
+            weight[start + i] = sums[i]
+            value[start + i] = m[i] + total[i] / sums[i] if kept[i] > 0 else np.nan
+            noise[start + i] = np.sqrt(squares[i]) / sums[i] if kept[i] > 0 else np.nan
 
 
 class NoiseModel(WholeTimeRule):
