@@ -85,7 +85,8 @@ def default_rule(grid: Grid, units: str) -> Rule:
     columns = grid.columns or {}
     model = NoiseModel()
     known = all(name in columns and bool(np.isfinite(columns[name]).all()) for name in model.needs(grid, units))
-    return model if known else Winsor()
+    sky_is_off = "levelled" in grid.attrs  # and with it the shot noise the model would need
+    return model if known and not sky_is_off else Winsor()
 
 
 def sample_plane(frames: xr.Dataset | xr.DataArray) -> str:
