@@ -29,6 +29,7 @@ from getframes_xr.engine.lazy import as_producer, lazy
 from getframes_xr.engine.producer import Producer
 
 SLACK: Final = 12 * MIB  # the allocator's arenas and the interpreter's objects
+FREED: Final = 32 * MIB  # freed memory that a thread's arena keeps: glibc maps only larger blocks by themselves
 SAMPLES: Final = 24  # windows that are looked at to count bytes
 MOST_MAPS: Final = 256 * MIB  # the cache of fixed maps holds no more
 FEWEST_ROWS: Final = 64
@@ -45,12 +46,14 @@ class Forecast:
     threads: int
     per_task: int
     result: int = 0
+    made: int = 0  # of the result, by the tasks that run at a time: counted with them
     held_phase: int = 0  # peak above base while the Held products are made
 
     @property
     def above_base(self) -> int:
-        run = self.held + self.caches + max(self.threads * self.per_task + self.result, 2 * self.result)
-        return max(run, self.held_phase + self.caches) + SLACK
+        making = self.threads * self.per_task + self.result - self.made
+        joining = 2 * self.result + self.threads * min(self.per_task, FREED) if self.result else 0
+        return max(self.held + max(making, joining), self.held_phase) + self.caches + SLACK
 
     @property
     def peak(self) -> int:
@@ -102,8 +105,15 @@ def read_bytes(producer: Producer, window: Window, planes: Collection[str]) -> i
     return total
 
 
-def _asked_pixels(producer: Producer, window: Window, planes: Collection[str]) -> int:
-    return sum(asked.pixels for _, asked, _ in leaf_windows(producer, window, planes))
+def _asked_pixels(producer: Producer, window: Window, planes: Collection[str]) -> float:
+    """Pixels at the ground that a window reads, the rest of stored chunks that are read with them included."""
+    total = 0.0
+    for leaf, asked, wanted in leaf_windows(producer, window, planes):
+        count = getattr(leaf, "read_bytes", None)
+        names = wanted & set(leaf.planes)
+        size = leaf.bytes_of(asked, names)
+        total += asked.pixels * (count(asked, names) / size if count is not None and size else 1.0)
+    return total
 
 
 def held_bytes(producer: Producer) -> int:
@@ -230,7 +240,8 @@ def choose(
             threads = max(within.fewest, min(within.threads, int(room // max(1, per_task))))
             if threads not in phases:
                 phases[threads] = _held_phase(producer, threads)
-            forecast = Forecast(threads=threads, per_task=per_task, held_phase=phases[threads], **known)
+            made = min(known["result"], threads * producer.bytes_of(window, planes)) if collected else 0
+            forecast = Forecast(threads=threads, per_task=per_task, made=made, held_phase=phases[threads], **known)
             again = _asked_pixels(producer, window, planes) / max(1, window.pixels)
             choice = Choice(tile, forecast, again)
             if smallest is None or forecast.peak <= smallest.forecast.peak:
