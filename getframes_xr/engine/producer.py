@@ -215,6 +215,7 @@ class Selected(Producer):
             patch = self.parent.produce(window.with_frames(run), planes)
             for name in planes:
                 out[name][at : at + len(run)] = patch[name]
+            del patch  # before the next one is made
             at += len(run)
         return out
 

@@ -61,6 +61,7 @@ class SerFrames(Producer):
                 COUNTER.add(len(strip))
                 cube = np.frombuffer(strip, kind).reshape(rows, -1)
                 out[at] = cube[:, window.x.start : window.x.stop]
+                del strip, cube  # before the next one is read
         finally:
             os.close(descriptor)
         return Patch(window, {"adu": out})
