@@ -254,6 +254,7 @@ class CosmeticMap(Producer):
             values = self.quartile.produce(wide, ("quartile",))["quartile"]
             out = np.empty((rows, columns), np.float32)
             sampled_excess(values, self._step, first - wide.y.start, left - wide.x.start, SAMPLE_STEP, out)
+            del values
             found.append(out.ravel())
         if not found:
             return np.float32(self.least_noise)
@@ -272,6 +273,7 @@ class CosmeticMap(Producer):
                 values, self._step, noise, rows.start - wide.y.start, window.x.start - wide.x.start,
                 flags[rows.slice_in(window.y)], int(Flag.HOT), int(Flag.DEAD),
             )  # fmt: skip
+            del values  # before the next strip is made
         return Patch(window, {"flags": flags}, timed=False)
 
     def peak_bytes(self, window: Window, planes: Collection[str]) -> int:
@@ -306,7 +308,12 @@ def cosmetic(lights: xr.Dataset | xr.DataArray, n: int = N_FRAMES) -> xr.Dataset
 
 
 def cosmetic_of(lights: xr.Dataset | xr.DataArray, n: int = N_FRAMES) -> CosmeticMap:
-    """The producer of ``cosmetic``."""
+    """The producer of ``cosmetic``.
+
+    Raises
+    ------
+    DataError : the frames have bands or no time axis, or neither plane
+    """
     if isinstance(lights, xr.Dataset):
         plane = next((name for name in ("adu", "image") if name in lights), None)
         if plane is None:

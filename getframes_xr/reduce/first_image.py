@@ -19,6 +19,7 @@ from getframes_xr.core.errors import DataError
 from getframes_xr.core.patch import Array, Patch
 from getframes_xr.core.vocabulary import BAD, Flag, Plane
 from getframes_xr.core.window import Grid, Span, Window
+from getframes_xr.engine.held import Held
 from getframes_xr.engine.lazy import as_producer, lazy
 from getframes_xr.engine.producer import Producer
 from getframes_xr.reduce.canvas import batch_bytes, batches_under, canvas_spans, parts_of, windows_under
@@ -160,11 +161,34 @@ def first_image(clean: xr.Dataset | xr.DataArray, moves: xr.Dataset) -> xr.Datas
     DataError : frames or moves cannot be used together
     RegistrationError : none of the frames is used
     """
-    return lazy(first_image_of(clean, moves))
-
-
-def first_image_of(clean: xr.Dataset | xr.DataArray, moves: xr.Dataset) -> FirstImage:
-    """The producer of ``first_image``."""
     frames = clean_frames(clean)
     table = read_moves(moves, frames.grid, frames.planes["image"].units or "adu")
-    return FirstImage(frames, table, *canvas_spans(table.transforms, frames.grid.y, frames.grid.x))
+    return lazy(FirstImage(frames, table, *canvas_spans(table.transforms, frames.grid.y, frames.grid.x)))
+
+
+def read_first(first: xr.Dataset | None, frames: Producer, moves: Moves) -> Producer:
+    """The first image a user gives, or the one that is made on the way (Held).
+
+    Parameters
+    ----------
+    first : Dataset of ``first_image(clean, moves)``, lazy, loaded or opened from a store; None makes it
+    frames, moves : of ``clean_frames`` and ``read_moves``
+
+    Returns
+    -------
+    Producer of ``image`` and ``count``; Held where it still has to be made
+
+    Raises
+    ------
+    DataError : it is no first image of these frames
+    """
+    if first is None:
+        return Held(FirstImage(frames, moves, *canvas_spans(moves.transforms, frames.grid.y, frames.grid.x)))
+    if not {"image", "count"} <= set(first.data_vars):
+        raise DataError("first must be the Dataset of first_image(clean, moves): image and count")
+    picture = as_producer(first, ("image", "count"))
+    if picture.grid.timed or (picture.grid.bands or ("mono",)) != moves.bands:
+        raise DataError(
+            f"first must be the Dataset of first_image(clean, moves), with the bands {', '.join(moves.bands)}"
+        )
+    return Held(picture) if any(isinstance(item, FirstImage) for item in picture.walk()) else picture

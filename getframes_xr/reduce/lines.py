@@ -23,16 +23,15 @@ from functools import cached_property
 import numpy as np
 import xarray as xr
 
-from getframes_xr.core.errors import DataError
 from getframes_xr.core.kernel import kernel
 from getframes_xr.core.patch import Array, Patch
 from getframes_xr.core.vocabulary import Plane
 from getframes_xr.core.window import Grid, Span, Window
 from getframes_xr.engine.held import Held
-from getframes_xr.engine.lazy import as_producer, lazy
-from getframes_xr.engine.producer import Producer
+from getframes_xr.engine.lazy import lazy
+from getframes_xr.engine.producer import ArrayFrames, Producer
 from getframes_xr.engine.tables import loaded
-from getframes_xr.reduce.first_image import clean_frames, first_image_of
+from getframes_xr.reduce.first_image import clean_frames, read_first
 from getframes_xr.reduce.line_fit import FINE_PX, N_ANGLES, refine, strongest_line
 from getframes_xr.reduce.moves import Moves, read_moves
 from getframes_xr.reduce.residual import CommonBins, ResidualBins, look_up, without_plane
@@ -215,9 +214,7 @@ def _erase(counts: Array, bin_px: int, bin_y: int, bin_x: int, line: Line, margi
     counts[np.abs(across) <= line.half_width_px + margin_px] = 0
 
 
-def find_lines(
-    clean: xr.Dataset | xr.DataArray, moves: xr.Dataset, first: xr.Dataset | xr.DataArray | None = None
-) -> xr.Dataset:
+def find_lines(clean: xr.Dataset | xr.DataArray, moves: xr.Dataset, first: xr.Dataset | None = None) -> xr.Dataset:
     """Lines (trails) of every used frame, lazily.
 
     Parameters
@@ -239,10 +236,8 @@ def find_lines(
     """
     frames = clean_frames(clean)
     table = read_moves(moves, frames.grid, frames.planes["image"].units or "adu")
-    picture = first_image_of(clean, moves) if first is None else as_producer(first, ("image", "count"))
-    if picture.grid.timed or set(picture.grid.bands or ("mono",)) != set(table.bands):
-        raise DataError("first must be the Dataset of first_image(clean, moves): image and count, without time")
-    held = Held(picture)
+    picture = read_first(first, frames, table)
+    held = picture if isinstance(picture, Held | ArrayFrames) else Held(picture)  # read many times
     coarse = Held(ResidualBins(frames, held, table, COARSE_PX))
     common = Held(CommonBins(coarse, table, COARSE_PX))
     found = FrameLines(coarse, common, ResidualBins(frames, held, table, FINE_PX), table)

@@ -24,8 +24,7 @@ from getframes_xr.core.errors import OptionError
 from getframes_xr.core.patch import Array, Patch
 from getframes_xr.core.vocabulary import PLANES, Flag, Plane
 from getframes_xr.core.window import Grid, Span, Window
-from getframes_xr.engine.held import Held
-from getframes_xr.engine.lazy import as_producer, lazy
+from getframes_xr.engine.lazy import lazy
 from getframes_xr.engine.producer import Producer
 from getframes_xr.reduce.canvas import (
     CanvasName,
@@ -37,7 +36,7 @@ from getframes_xr.reduce.canvas import (
     windows_under,
 )
 from getframes_xr.reduce.deposit import CHECKED_SUMS, RING_PX, deposit_checked, finish
-from getframes_xr.reduce.first_image import LEFT_OUT, TILE_PX, FirstImage, clean_frames
+from getframes_xr.reduce.first_image import LEFT_OUT, TILE_PX, clean_frames, read_first
 from getframes_xr.reduce.lines import mark_line, read_lines
 from getframes_xr.reduce.moves import Moves, read_moves
 
@@ -218,11 +217,9 @@ def splat(
         raise OptionError("tolerance", tolerance, ">= 0")
     frames = clean_frames(clean)
     table = read_moves(moves, frames.grid, frames.planes["image"].units or "adu")
-    union = canvas_spans(table.transforms, frames.grid.y, frames.grid.x)
     spans = canvas_spans(table.transforms, frames.grid.y, frames.grid.x, canvas)
-    expected: Producer | None = None
-    if reject and len(table) >= FEWEST_FOR_REJECTION:
-        expected = Held(FirstImage(frames, table, *union)) if first is None else as_producer(first, ("image",))
+    rejects = reject and len(table) >= FEWEST_FOR_REJECTION
+    expected = read_first(first, frames, table) if rejects else None
     if len(table) == FEWEST_FOR_REJECTION:
         kappa = max(kappa, PAIR_KAPPA)
     return lazy(Splatted(frames, expected, table, *spans, read_lines(lines), float(kappa), float(tolerance)))

@@ -42,8 +42,8 @@ def night(
 ) -> Night:
     """Frames, their true moves, and the truth.
 
-    `stars` is their number, or rows of (y, x, electrons). Transparency runs from 0.95 up to 1.03 and down again; the sky
-    has a plane of its own per frame and band.
+    `stars` is their number, or rows of (y, x, electrons). Transparency runs from 0.95 up to 1.03 and down again; the
+    sky has its own plane per frame and band.
     """
     rng = np.random.default_rng(seed)
     bands = COLOUR_BANDS if cfa else ("mono",)

@@ -258,6 +258,18 @@ def test_bytes_do_not_depend_on_chunks_or_threads():
         assert now == first
 
 
+def test_a_first_image_may_be_given_lazy_or_loaded():
+    made = night(6, (60, 70))
+    own = splat(made.clean, made.moves).load()
+    first = first_image(made.clean, made.moves)
+    for given_first in (first, first.load()):
+        result = splat(made.clean, made.moves, first=given_first).load()
+        assert all(result[name].values.tobytes() == own[name].values.tobytes() for name in own)
+    for wrong in (first.drop_vars("count"), first.isel(band=[0, 2]), made.clean.rename(flags="count")):
+        with pytest.raises(DataError, match="first_image"):
+            splat(made.clean, made.moves, first=wrong)
+
+
 def test_nothing_is_computed_before_it_is_asked_for(refuses_to_compute):
     made = night(3, (40, 50))
     result = splat(made.clean, made.moves)
