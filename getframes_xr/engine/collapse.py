@@ -388,11 +388,12 @@ class Stacked(Producer):
         collapse = self._stream if self.rule.streams else self._whole
         results = collapse(tile, reasons, scratch)
         for band, result in enumerate(results):
+            flags = np.zeros(len(reasons[band]), np.uint16)
             uncovered = result.coverage == 0
+            flags[uncovered] = reasons[band][uncovered] | np.uint16(Flag.NO_DATA)
             made = {
                 "image": result.value, "noise": result.noise, "count": result.count, "weight": result.weight,
-                "coverage": result.coverage,
-                "flags": np.where(uncovered, reasons[band] | np.uint16(Flag.NO_DATA), np.uint16(0)),
+                "coverage": result.coverage, "flags": flags,
             }  # fmt: skip
             for name, target in out.items():
                 target[band] = made[name].reshape(len(tile.y), len(tile.x))

@@ -9,6 +9,8 @@ With 16 lanes LLVM unrolls the loop and no longer vectorises it (measured: 8 tim
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from getframes_xr.core.kernel import kernel
@@ -20,12 +22,55 @@ _NO_MISSING_U16 = np.uint16(65535)
 _INFINITY = np.float32(np.inf)
 
 
+@kernel(inline="always")
+def lower(one: Any, other: Any) -> Any:
+    """The smaller of two numbers that are not NaN."""
+    return one if one < other else other
+
+
+@kernel(inline="always")
+def upper(one: Any, other: Any) -> Any:
+    """The greater of two numbers that are not NaN."""
+    return other if one < other else one
+
+
 @kernel
-def sort_u16(b: Array) -> None:
-    """Sort every lane of a uint16 block (n, 64) along n, in place."""
+def sort_eight(b: Array, q: int) -> None:
+    """Sort the rows q..q+7 of every lane in registers: 19 exchanges (Knuth 5.3.4), one load, one store a row."""
+    for lane in range(b.shape[1]):
+        x0, x1, x2, x3 = b[q, lane], b[q + 1, lane], b[q + 2, lane], b[q + 3, lane]
+        x4, x5, x6, x7 = b[q + 4, lane], b[q + 5, lane], b[q + 6, lane], b[q + 7, lane]
+        x0, x2 = lower(x0, x2), upper(x0, x2)
+        x1, x3 = lower(x1, x3), upper(x1, x3)
+        x4, x6 = lower(x4, x6), upper(x4, x6)
+        x5, x7 = lower(x5, x7), upper(x5, x7)
+        x0, x4 = lower(x0, x4), upper(x0, x4)
+        x1, x5 = lower(x1, x5), upper(x1, x5)
+        x2, x6 = lower(x2, x6), upper(x2, x6)
+        x3, x7 = lower(x3, x7), upper(x3, x7)
+        x0, x1 = lower(x0, x1), upper(x0, x1)
+        x2, x3 = lower(x2, x3), upper(x2, x3)
+        x4, x5 = lower(x4, x5), upper(x4, x5)
+        x6, x7 = lower(x6, x7), upper(x6, x7)
+        x2, x4 = lower(x2, x4), upper(x2, x4)
+        x3, x5 = lower(x3, x5), upper(x3, x5)
+        x1, x4 = lower(x1, x4), upper(x1, x4)
+        x3, x6 = lower(x3, x6), upper(x3, x6)
+        x1, x2 = lower(x1, x2), upper(x1, x2)
+        x3, x4 = lower(x3, x4), upper(x3, x4)
+        x5, x6 = lower(x5, x6), upper(x5, x6)
+        b[q, lane], b[q + 1, lane], b[q + 2, lane], b[q + 3, lane] = x0, x1, x2, x3
+        b[q + 4, lane], b[q + 5, lane], b[q + 6, lane], b[q + 7, lane] = x4, x5, x6, x7
+
+
+@kernel
+def merge_u16(b: Array, run: int) -> None:
+    """Merge sorted runs of ``run`` rows (a power of 2) of every lane of a uint16 block (n, 64)."""
     n = b.shape[0]
-    p = 1
+    p = run
     shift = 1
+    while (1 << shift) < 2 * p:
+        shift += 1
     while p < n:
         k = p
         while k >= 1:
@@ -46,11 +91,24 @@ def sort_u16(b: Array) -> None:
 
 
 @kernel
-def sort_f32(b: Array) -> None:
-    """Sort every lane of a float32 block (n, 32) along n, in place; there is no NaN in it."""
+def sort_u16(b: Array) -> None:
+    """Sort every lane of a uint16 block (n, 64) along n, in place."""
+    whole = b.shape[0] - b.shape[0] % 8
+    for q in range(0, whole, 8):
+        sort_eight(b, q)
+    if whole < b.shape[0]:
+        merge_u16(b[whole:], 1)
+    merge_u16(b, 8)
+
+
+@kernel
+def merge_f32(b: Array, run: int) -> None:
+    """Merge sorted runs of ``run`` rows (a power of 2) of every lane of a float32 block (n, 32)."""
     n = b.shape[0]
-    p = 1
+    p = run
     shift = 1
+    while (1 << shift) < 2 * p:
+        shift += 1
     while p < n:
         k = p
         while k >= 1:
@@ -68,6 +126,17 @@ def sort_f32(b: Array) -> None:
             k >>= 1
         p <<= 1
         shift += 1
+
+
+@kernel
+def sort_f32(b: Array) -> None:
+    """Sort every lane of a float32 block (n, 32) along n, in place; there is no NaN in it."""
+    whole = b.shape[0] - b.shape[0] % 8
+    for q in range(0, whole, 8):
+        sort_eight(b, q)
+    if whole < b.shape[0]:
+        merge_f32(b[whole:], 1)
+    merge_f32(b, 8)
 
 
 @kernel
