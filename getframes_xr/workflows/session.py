@@ -242,6 +242,7 @@ def _reduce(folder: RunFolder, session: xr.DataTree, lights: xr.Dataset, options
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "inputs": folder.recipe["inputs"],
         "options": options.to_dict(),
+        "units": str(result["image"].attrs.get("units", "")),
         "session": {
             "lights": n_frames,
             "hours": hours,

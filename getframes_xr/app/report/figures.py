@@ -20,6 +20,7 @@ matplotlib.use("Agg")
 import matplotlib.dates as mdates
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from PIL import Image
 
 INK, MUTED, GRID, LINE, LEFT_OUT = "#1d2733", "#667380", "#e7ebef", "#2f6db3", "#c4472f"
@@ -144,12 +145,22 @@ def series(axis: Axis, columns: Mapping[str, Array], used: Array, label: str, al
             colour = BANDS.get(name) or next(rest, INK)
             kept = np.where(used, values, np.nan)
             axes.plot(axis.values, kept, "-", color=colour, lw=0.8, alpha=0.35)
-            axes.plot(axis.values, kept, "o", color=colour, ms=2.8, mew=0, label=name if len(columns) > 1 else None)
+            axes.plot(
+                axis.values,
+                kept,
+                "o",
+                color=colour,
+                ms=2.8 if len(used) > 40 else 4.2,
+                mew=0,
+                label=name if len(columns) > 1 else None,
+            )
             left_out = np.where(used, np.nan, values)
             axes.plot(axis.values, left_out, "o", mfc="none", mec=LEFT_OUT, ms=4.2, mew=1.0)
         if any(np.isfinite(values[~used]).any() for values in columns.values()):
             axes.plot([], [], "o", mfc="none", mec=LEFT_OUT, ms=4.2, mew=1.0, label="not used")
         _dress(axes, axis, label)
+        if label.startswith("stars"):
+            axes.yaxis.set_major_locator(MaxNLocator(nbins=5, integer=True))
         outside = _robust_limits(axes, np.concatenate(list(columns.values())))
         if axes.get_legend_handles_labels()[1]:
             axes.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), borderaxespad=0.1, ncols=4, handletextpad=0.2)
@@ -172,7 +183,9 @@ def light_curve(axis: Axis, flux: Array, flux_err: Array | None, alt: str) -> Pi
         return Picture(_svg(figure), alt, _outside(outside))
 
 
-def coverage_map(coverage: Array, origin: tuple[int, int], extent_px: tuple[int, int], alt: str) -> Picture:
+def coverage_map(
+    coverage: Array, origin: tuple[int, int], extent_px: tuple[int, int], alt: str, upwards: bool = False
+) -> Picture:
     """Frames per pixel of the canvas, dark blue where many.
 
     Parameters
@@ -180,6 +193,7 @@ def coverage_map(coverage: Array, origin: tuple[int, int], extent_px: tuple[int,
     coverage : (y, x) [frames], may be thinned out
     origin : (y, x) of the canvas's first pixel
     extent_px : (rows, columns) of the whole canvas
+    upwards : row 0 at the bottom, as the picture of the stack is turned where its WCS asks for it
     """
     rows, columns = extent_px
     height = min(5.5, max(2.2, 5.0 * rows / max(columns, 1)))
@@ -187,13 +201,14 @@ def coverage_map(coverage: Array, origin: tuple[int, int], extent_px: tuple[int,
         figure = Figure(figsize=(6.0, height), layout="constrained")
         axes = figure.add_subplot()
         low, high = origin
+        edges = (low - 0.5, low + rows - 0.5)
         image = axes.imshow(
             np.ma.masked_less_equal(coverage, 0),
-            origin="lower",
+            origin="lower" if upwards else "upper",
             cmap="YlGnBu",
             vmin=0,
             vmax=max(1, int(np.nanmax(coverage, initial=0))),
-            extent=(high - 0.5, high + columns - 0.5, low - 0.5, low + rows - 0.5),
+            extent=(high - 0.5, high + columns - 0.5, *(edges if upwards else edges[::-1])),
             interpolation="nearest",
         )
         axes.set_xlabel("x (px)")

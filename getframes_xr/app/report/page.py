@@ -184,11 +184,11 @@ def headline(run: Run) -> list[Number]:
     rotation = run.column("rotation_deg")
     if np.isfinite(rotation[run.used]).any():
         turn = float(np.nanmax(rotation[run.used]) - np.nanmin(rotation[run.used]))
-        found.append(Number("field rotation", f"{number(turn, 3)}°", "first to last extreme"))
+        found.append(Number("field rotation", f"{number(turn)}°" if turn >= 0.01 else "< 0.01°", "between extremes"))
     canvas = _canvas(run)
     if canvas is not None:
         rows, columns = canvas[1]
-        found.append(Number("canvas", f"{columns:,} × {rows:,} px", f"{rows * columns / 1e6:.1f} megapixels"))
+        found.append(Number("canvas", f"{number(rows * columns / 1e6, 2)} Mpx", f"{columns:,} × {rows:,} px"))
     return found
 
 
@@ -317,10 +317,10 @@ def coverage_section(run: Run) -> Section:
     canvas = _canvas(run)
     found = _coverage(run.product("stack"))
     if found is not None:
-        values, size = found
+        values, size, upwards = found
         origin = canvas[0] if canvas is not None and canvas[1] == size else (0, 0)
         alt = f"Map of the number of frames per pixel of the canvas, up to {int(np.nanmax(values, initial=0))} frames"
-        section.pictures.append(figures.coverage_map(values, origin, size, alt))
+        section.pictures.append(figures.coverage_map(values, origin, size, alt, upwards))
         full = float((values >= 0.9 * np.nanmax(values, initial=0)).mean())
         seen = float((values > 0).mean())
         words += f" {100 * full:.0f} % of the canvas has at least nine tenths of the deepest coverage"
@@ -332,11 +332,12 @@ def coverage_section(run: Run) -> Section:
     return section
 
 
-def _coverage(stack: Path | None) -> tuple[Array, tuple[int, int]] | None:
-    """The COVERAGE plane of a FITS product, thinned to at most about 900 px, and its full size."""
+def _coverage(stack: Path | None) -> tuple[Array, tuple[int, int], bool] | None:
+    """The COVERAGE plane of a FITS product, thinned to at most about 900 px, its full size, is row 0 at the bottom."""
     if stack is None:
         return None
     from astropy.io import fits
+    from astropy.wcs import WCS
 
     try:
         with fits.open(stack, memmap=False) as hdus:  # only this plane is read, in a process of its own
@@ -345,10 +346,12 @@ def _coverage(stack: Path | None) -> tuple[Array, tuple[int, int]] | None:
             values = hdus["COVERAGE"].data
             step = max(1, max(values.shape[-2:]) // 900)
             thin = np.array(values[..., ::step, ::step], dtype=np.float32)
+            wcs = WCS(hdus[0].header, naxis=2)
+            upwards = wcs.has_celestial and float(np.linalg.det(wcs.pixel_scale_matrix)) < 0
     except (OSError, ValueError):
         return None
     size = (int(values.shape[-2]), int(values.shape[-1]))
-    return (thin.max(axis=0) if thin.ndim == 3 else thin), size
+    return (thin.max(axis=0) if thin.ndim == 3 else thin), size, upwards
 
 
 def light_curve_section(run: Run) -> Section:
