@@ -18,6 +18,9 @@ import math
 from typing import Any
 
 import numpy as np
+from llvmlite import ir  # type: ignore[import-untyped]
+from numba import types
+from numba.extending import intrinsic
 
 from getframes_xr.core.kernel import kernel
 from getframes_xr.core.patch import Array
@@ -172,12 +175,33 @@ def deposit_plain(
                         out[k + line + pixel + next_sum] += share
 
 
+@intrinsic  # type: ignore[untyped-decorator]
+def _add_lanes(_: Any, out: Any, at: Any, share: Any, a: Any, b: Any, c: Any, d: Any) -> Any:
+    """Add share * (a, b, c, d) to out[at], ..., out[at + 3] as one vector of four float32.
+
+    Numba leaves these as twelve scalar instructions; as one vector they cost a quarter. Each lane is a multiply and an
+    add of its own, so the bytes are those of the scalars.
+    """
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        data = context.make_array(signature.args[0])(context, builder, args[0]).data
+        lanes = ir.VectorType(ir.FloatType(), CHECKED_SUMS)
+        place = builder.bitcast(builder.gep(data, [args[1]]), lanes.as_pointer())
+        shares, terms = ir.Constant(lanes, ir.Undefined), ir.Constant(lanes, ir.Undefined)
+        for lane in range(CHECKED_SUMS):
+            number = ir.Constant(ir.IntType(32), lane)
+            shares = builder.insert_element(shares, args[2], number)
+            terms = builder.insert_element(terms, args[3 + lane], number)
+        total = builder.fadd(builder.load(place, align=4), builder.fmul(shares, terms))
+        builder.store(total, place, align=4)
+        return context.get_dummy_value()
+
+    return types.void(out, at, share, a, b, c, d), generate
+
+
 @kernel(inline="always")
-def _add(out: Array, k: Any, share: Any, weight: Any, weighted_value: Any, spread: Any) -> None:
-    out[k] += share * weighted_value
-    out[k + np.uint64(1)] += share * weight
-    out[k + np.uint64(2)] += share * share * spread
-    out[k + np.uint64(3)] += share
+def _add(out: Array, at: Any, share: Any, weight: Any, weighted_value: Any, spread: Any) -> None:
+    _add_lanes(out, at, share, weighted_value, weight, share * spread, np.float32(1.0))
 
 
 @kernel
