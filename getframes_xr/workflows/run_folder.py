@@ -10,6 +10,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import platform
 import shutil
 import socket
 import time
@@ -46,6 +47,14 @@ def plain(value: Any) -> Any:
     if isinstance(value, str | int | bool | None):
         return value
     return str(value)
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that touch numbers."""
+    from importlib.metadata import version
+
+    packages = ("numpy", "scipy", "numba", "xarray", "dask", "zarr", "astropy")
+    return {"python": platform.python_version(), **{name: version(name) for name in packages}}
 
 
 def write_whole(path: Path, text: str) -> None:

@@ -53,7 +53,7 @@ from getframes_xr.reduce.lines import find_lines
 from getframes_xr.reduce.master import master
 from getframes_xr.reduce.normalise import normalise
 from getframes_xr.reduce.splat import splat
-from getframes_xr.workflows.run_folder import OnEvent, RunFolder, write_whole
+from getframes_xr.workflows.run_folder import OnEvent, RunFolder, versions, write_whole
 
 NUMBERS = ("n_matched", "rms_px", "rotation_deg", "scale", "transparency", "score")  # of moves, one a frame
 PHASES = ("masters", "cosmetic", "stars", "moves", "first", "lines", "stack", "light_curve")
@@ -237,6 +237,7 @@ def _reduce(folder: RunFolder, session: xr.DataTree, lights: xr.Dataset, options
         products["light_curve"] = write_light_curve(curve, folder.path / "light_curve.csv").name
     manifest = {
         "version": code_version(),
+        "versions": versions(),
         "name": folder.path.name,
         "started": started.isoformat(timespec="seconds"),
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),

@@ -203,9 +203,8 @@ def frames_section(run: Run) -> Section:
     lost = [item for item in run.frames if not item.get("used")]
     if lost:
         reasons = Counter(_kind_of(str(item.get("verdict") or "not said")) for item in lost)
-        section.words = f"{plural(len(lost), 'frame')} measured but not used: " + ", ".join(
-            f"{count} {reason}" for reason, count in reasons.most_common()
-        )
+        named = (f"{reason} ({count})" if count > 1 else reason for reason, count in reasons.most_common())
+        section.words = f"{plural(len(lost), 'frame')} measured but not used: {'; '.join(named)}."
         rows = [(str(i.get("frame", "")), _name(i.get("file")), str(i.get("verdict") or "not said")) for i in lost]
         section.tables.append(
             Table(("frame", "file", "reason"), rows, frozenset({"frame"}), "Frames not used", len(rows) > FEW_ROWS)
@@ -523,7 +522,7 @@ def versions_section(run: Run) -> Section:
     """What made the run."""
     section = Section("versions", "Versions and inputs")
     rows = [("getframes-xr", str(run.facts["version"]))] if run.facts.get("version") else []
-    rows += [(str(name), str(text)) for name, text in run.map("versions").items()]
+    rows += [(str(name), str(text)) for name, text in run.map("versions").items() if name != "getframes-xr"]
     rows += [("input", str(path)) for path in run.list("inputs")]
     rows += [("run folder", str(run.folder.resolve()))]
     rows += [(f"product: {name}", str(path)) for name, path in run.map("products").items()]
@@ -561,6 +560,7 @@ def context(folder: Path) -> dict[str, Any]:
     axis = run.axis()
     path = run.product("picture", "png")
     name = str(run.facts.get("name") or folder.name)
+    name = folder.resolve().parent.name if name == "reduced" else name  # the run folder inside a demo or validation
     quicklook = figures.photograph(path, f"Stack of {name}, stretched for the eye") if path else None
     sections = [
         warnings_section(run),
