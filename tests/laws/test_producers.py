@@ -1,0 +1,335 @@
+"""Laws of producers, walked over all classes: a class without a case in ``tests/laws/producers.py`` fails."""
+
+from __future__ import annotations
+
+import dataclasses
+import pickle
+import subprocess
+import sys
+import tracemalloc
+from collections.abc import Collection, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import getframes_xr
+from getframes_xr.core.digest import code_version
+from getframes_xr.core.errors import DataError
+from getframes_xr.core.patch import Patch
+from getframes_xr.core.vocabulary import Plane
+from getframes_xr.core.window import Grid, Span, Window
+from getframes_xr.engine.foreign import DaskFrames, foreign_below
+from getframes_xr.engine.held import Held, held_below, held_values
+from getframes_xr.engine.producer import Producer
+from tests.laws.producers import CASES, subclasses
+from tests.laws.rooms import import_all
+from tests.strategies import pairs
+
+import_all(getframes_xr)
+
+SMALL, LARGE = (6, 26, 34), (5, 288, 352)
+MIB = 2**20
+PYTHON_BYTES = 2**16  # objects of the interpreter beside the arrays that peak_bytes counts
+FOLDER: list[Path] = []
+
+
+@pytest.fixture(scope="module", autouse=True)
+def folder(tmp_path_factory: pytest.TempPathFactory) -> None:
+    FOLDER[:] = [tmp_path_factory.mktemp("laws")]
+
+
+def made(name: str, size: tuple[int, int, int] = SMALL) -> Producer:
+    return built(name, size)
+
+
+@cache
+def built(name: str, size: tuple[int, int, int]) -> Producer:
+    return CASES[name](FOLDER[0], size)
+
+
+@cache
+def blocks(name: str, size: tuple[int, int, int] = SMALL) -> Mapping[str, list[Patch]]:
+    """What the graph hands to a task of this producer: its Held products and the blocks of foreign arrays."""
+    producer = made(name, size)
+    held = [*held_below(producer), *([producer] if isinstance(producer, Held) else [])]
+    found = {item.token(): [item.parent.produce(item.grid.window, item.planes)] for item in held}
+    for foreign in foreign_below(producer):
+        found[foreign.token()] = [
+            foreign.produce(w, foreign.planes) for _, w in foreign.blocks_under(foreign.grid.window)
+        ]
+    return found
+
+
+def in_a_task(name: str, size: tuple[int, int, int] = SMALL) -> AbstractContextManager[None]:
+    return held_values(blocks(name, size))
+
+
+def whole(producer: Producer) -> Patch:
+    return producer.produce(producer.grid.window, producer.planes)
+
+
+def identical(one: Patch, two: Patch) -> bool:
+    return one.planes.keys() == two.planes.keys() and all(
+        one[n].tobytes() == two[n].tobytes() and one[n].dtype == two[n].dtype and one[n].shape == two[n].shape
+        for n in one
+    )
+
+
+def copied(patch: Patch) -> Patch:
+    return Patch(patch.window, {name: values.copy() for name, values in patch.planes.items()}, patch.timed)
+
+
+each_case = pytest.mark.parametrize("name", sorted(CASES))
+
+
+def test_every_class_of_producers_has_a_case() -> None:
+    ours = {cls for cls in subclasses(Producer) if cls.__module__.startswith("getframes_xr.")}
+    shown = {type(item) for name in CASES for item in made(name).walk()}
+    assert not ours - shown, f"add a case to tests/laws/producers.py for {ours - shown}"
+    named = {name.split("_")[0] for name in CASES}
+    assert {cls.__name__ for cls in ours} <= named, "each class is the last of its chain in a case of its own name"
+    assert all(type(made(name)).__name__ == name.split("_")[0] for name in CASES)
+
+
+@each_case
+@given(data=st.data())
+@settings(max_examples=15)
+def test_a_window_is_the_crop_of_any_window_around_it_and_planes_come_alone(name: str, data: st.DataObject) -> None:
+    producer = made(name)
+    large, small = data.draw(pairs(producer.grid.window))
+    wanted = data.draw(st.sets(st.sampled_from(sorted(producer.planes)), min_size=1))
+    with in_a_task(name):
+        around = producer.produce(large, producer.planes)
+        assert identical(producer.produce(small, wanted), around.crop(small).only(wanted))
+
+
+@each_case
+def test_planes_are_as_declared(name: str) -> None:
+    producer = made(name)
+    with in_a_task(name):
+        patch = whole(producer)
+    assert set(patch) == set(producer.planes) and producer.planes
+    assert patch.window == producer.grid.window and patch.timed == producer.grid.timed
+    for plane, declared in producer.planes.items():
+        assert isinstance(declared, Plane)
+        assert patch[plane].dtype == declared.dtype
+        assert patch[plane].shape == producer.grid.shape(producer.grid.window)
+        assert len(producer.grid.dims) == patch[plane].ndim
+
+
+@each_case
+def test_values_vary_so_that_a_wrong_window_would_show(name: str) -> None:
+    producer = made(name)
+    with in_a_task(name):
+        patch = whole(producer)
+    assert any(
+        len(np.unique(values[np.isfinite(values)] if values.dtype.kind == "f" else values)) > 1
+        for values in patch.planes.values()
+    )
+
+
+@each_case
+def test_a_patch_belongs_to_the_task_that_asked_for_it(name: str) -> None:
+    producer = made(name)
+    with in_a_task(name):
+        first = whole(producer)
+        kept = copied(first)
+        for values in first.planes.values():
+            values.view(np.uint8)[...] = 255  # stages work in place: nobody else may see it
+        assert identical(whole(producer), kept)
+
+
+@each_case
+def test_outside_a_run_the_bytes_are_those_of_a_task_and_of_two_threads(name: str) -> None:
+    producer = made(name)
+    window = producer.grid.window.with_frames(Span(0, min(2, producer.grid.n_frames)))
+    with in_a_task(name):
+        expected = producer.produce(window, producer.planes)
+    assert identical(producer.produce(window, producer.planes), expected)
+    if not isinstance(producer, DaskFrames):
+        with ThreadPoolExecutor(2) as threads:
+            for patch in threads.map(lambda _: producer.produce(window, producer.planes), range(2)):
+                assert identical(patch, expected)
+
+
+@each_case
+def test_a_window_outside_the_grid_and_an_unknown_plane_are_refused(name: str) -> None:
+    producer = made(name)
+    outer = producer.grid.window
+    for window in (
+        Window(outer.frames, outer.y.grow(1), outer.x),
+        Window(outer.frames, outer.y, Span(outer.x.start - 1, outer.x.stop)),
+        Window(Span(0, outer.frames.stop + 1), outer.y, outer.x),
+    ):
+        with pytest.raises(DataError, match="leaves the grid"):
+            producer.produce(window, producer.planes)
+    with pytest.raises(DataError, match=next(iter(producer.planes))):
+        producer.produce(outer, ["no_such_plane"])
+
+
+@each_case
+def test_a_producer_is_frozen_pickles_and_stays_equal(name: str) -> None:
+    producer = made(name)
+    for known in dataclasses.fields(producer):
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            setattr(producer, known.name, None)
+    again = pickle.loads(pickle.dumps(producer))
+    assert again == producer and hash(again) == hash(producer) and again.token() == producer.token()
+    assert again is not producer and again.grid == producer.grid
+    with in_a_task(name):
+        assert identical(whole(again), whole(producer))
+
+
+def anew(producer: Producer) -> Producer:
+    """The same recipe without any token kept from before."""
+    return producer.with_parents(*map(anew, producer.parents))
+
+
+TOKENS = """
+import pickle, sys
+import getframes_xr.core.digest as digesting
+digesting.code_version = lambda: sys.argv[2]  # a source file saved in the meantime is not what is tested here
+def anew(producer):
+    return producer.with_parents(*map(anew, producer.parents))
+for name, text in sorted(pickle.load(open(sys.argv[1], "rb")).items()):
+    print(name, anew(pickle.loads(text)).token())
+"""
+
+
+def test_another_process_finds_the_same_tokens(tmp_path: Path) -> None:
+    packed = {name: pickle.dumps(made(name)) for name in CASES}
+    (tmp_path / "cases").write_bytes(pickle.dumps(packed))
+    told = subprocess.run(
+        [sys.executable, "-c", TOKENS, str(tmp_path / "cases"), code_version()],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    theirs = dict(line.split() for line in told.splitlines())
+    assert theirs == {name: anew(made(name)).token() for name in CASES}
+    assert theirs == {name: made(name).token() for name in CASES}
+
+
+def test_recipes_that_differ_have_other_tokens() -> None:
+    tokens = {item.token() for name in CASES for item in made(name).walk()}
+    parts = {pickle.dumps((type(item).__qualname__, item.token())) for name in CASES for item in made(name).walk()}
+    assert len(tokens) == len(parts)
+    for name in CASES:
+        assert made(name).token() != made(name, LARGE).token()
+
+
+# --- what produce touches ------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class Watched(Producer):
+    """A parent that notes every window it is asked for."""
+
+    parent: Producer
+    asked: list[tuple[Window, frozenset[str]]] = field(default_factory=list)
+
+    @property
+    def grid(self) -> Grid:
+        return self.parent.grid
+
+    @property
+    def planes(self) -> Mapping[str, Plane]:
+        return self.parent.planes
+
+    def token(self) -> str:
+        return self.parent.token()
+
+    def _produce(self, window: Window, planes: frozenset[str]) -> Patch:
+        self.asked.append((window, planes))
+        return self.parent.produce(window, planes)
+
+    def peak_bytes(self, window: Window, planes: Collection[str]) -> int:
+        return self.parent.peak_bytes(window, planes)
+
+    def upstream(self, window: Window, planes: Collection[str]) -> list[tuple[Producer, Window]]:
+        return self.parent.upstream(window, planes)
+
+
+def covered(windows: list[Window], outer: Window) -> np.ndarray[Any, Any]:
+    mask = np.zeros(outer.shape, bool)
+    for window in windows:
+        inside = window.clip(outer)
+        mask[inside.frames.slice_in(outer.frames), inside.y.slice_in(outer.y), inside.x.slice_in(outer.x)] = True
+    return mask
+
+
+LEAVES = {"ArrayFrames", "DaskFrames", "SceneFrames", "Illumination", "FitsFrames", "ZarrFrames", "SerFrames"}
+
+
+@pytest.mark.parametrize("name", [name for name in sorted(CASES) if name.split("_")[0] not in LEAVES])
+@given(data=st.data())
+@settings(max_examples=12)
+def test_upstream_covers_what_produce_touches(name: str, data: st.DataObject) -> None:
+    producer = made(name)
+    assert producer.parents, "a leaf: name it in LEAVES"
+    window, _ = data.draw(pairs(producer.grid.window))
+    wanted = data.draw(st.sets(st.sampled_from(sorted(producer.planes)), min_size=1))
+    watched = [Watched(parent) for parent in producer.parents]
+    told = producer.upstream(window, wanted)
+    if name.startswith("Held"):
+        producer.with_parents(*watched).produce(window, wanted)
+    else:
+        with in_a_task(name):
+            producer.with_parents(*watched).produce(window, wanted)
+    for parent, watch in zip(producer.parents, watched, strict=True):
+        outer = parent.grid.window
+        allowed = covered([w for p, w in told if p.token() == parent.token()], outer)
+        touched = covered([w for w, _ in watch.asked], outer)
+        assert not (touched & ~allowed).any(), f"{type(parent).__qualname__}: touched {watch.asked}, told {told}"
+
+
+def test_a_small_window_touches_little() -> None:
+    """Local cost: what one pixel of the middle needs of its leaves is a small part of them where nothing is global."""
+    globally = {"FrameLevels", "Equalised", "FlatLevel", "CosmeticMap", "CommonBins", "FrameLines", "Held"}
+    for name in CASES:
+        producer = made(name, LARGE)
+        if name.split("_")[0] in globally or not producer.parents:
+            continue
+        outer = producer.grid.window
+        y, x = (span.start + len(span) // 2 for span in (outer.y, outer.x))
+        pixel = Window(Span(0, 1), Span(y, y + 1), Span(x, x + 1))
+        for parent, window in producer.upstream(pixel, producer.planes):
+            if parent.grid.y == Span(0, 2) and parent.grid.x == Span(0, 2):
+                continue  # the 2 x 2 levels of a flat
+            assert len(window.y) * len(window.x) <= 0.05 * len(parent.grid.y) * len(parent.grid.x), name
+
+
+# --- memory --------------------------------------------------------------------------------------------------------
+
+
+@each_case
+@pytest.mark.parametrize("share", ["whole", "part"])
+def test_forecast_bytes_hold_and_are_not_wild(name: str, share: str) -> None:
+    """numpy tells tracemalloc of its buffers: real <= forecast <= 2 x real + 16 MiB (design 9)."""
+    producer = made(name, LARGE)
+    outer = producer.grid.window
+    window = outer if share == "whole" else Window(
+        Span(0, max(1, len(outer.frames) - 1)),
+        Span(outer.y.start + len(outer.y) // 4, outer.y.stop),
+        Span(outer.x.start, outer.x.stop - len(outer.x) // 3),
+    )  # fmt: skip
+    given_in = 0
+    if isinstance(producer, DaskFrames):
+        given_in = sum(producer.bytes_of(w, producer.planes) for _, w in producer.blocks_under(window))
+    with in_a_task(name, LARGE):
+        producer.produce(window, producer.planes)  # compiles kernels, fills bounded caches
+        tracemalloc.start()
+        producer.produce(window, producer.planes)
+        peak = tracemalloc.get_traced_memory()[1] + given_in
+        tracemalloc.stop()
+        forecast = producer.peak_bytes(window, producer.planes)
+    assert peak <= forecast + PYTHON_BYTES, f"took {peak / MIB:.2f} MiB, forecast {forecast / MIB:.2f} MiB"
+    assert forecast <= 2 * peak + 16 * MIB, f"took {peak / MIB:.2f} MiB, forecast {forecast / MIB:.2f} MiB"
