@@ -418,7 +418,8 @@ def warnings_section(run: Run) -> Section:
     """What a person should know before trusting the result."""
     section = Section("warnings", "Warnings")
     said = [*run.map("session").get("warnings", []), *run.list("warnings")]
-    section.notes = list(dict.fromkeys(str(text) for text in said))
+    texts = list(dict.fromkeys(str(text) for text in said))
+    section.notes = [text for text in texts if not any(other.endswith(f": {text}") for other in texts)]
     return section
 
 
