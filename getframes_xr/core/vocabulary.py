@@ -72,6 +72,10 @@ PLANES: Final = {
     "weight": _plane(np.float32, "", "sum of the weights of the kept samples"),
 }
 
+# Left out when an image is made: a saturated pixel holds light (a star's core), so it is kept and flagged; without it
+# there would be holes. What measures exact fluxes asks for SATURATED as well.
+UNUSABLE: Final = BAD & ~int(Flag.SATURATED | Flag.BLOOMED)
+
 # Per-frame columns a Grid may carry (read-only vectors along time), with their units.
 COLUMNS: Final = {
     "frame": "",

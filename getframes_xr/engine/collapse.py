@@ -24,7 +24,7 @@ from getframes_xr.core.errors import DataError, OptionError
 from getframes_xr.core.kernel import kernel
 from getframes_xr.core.options import Family, Registry
 from getframes_xr.core.patch import Array, Patch
-from getframes_xr.core.vocabulary import BAD, PLANES, Flag, Plane
+from getframes_xr.core.vocabulary import PLANES, UNUSABLE, Flag, Plane
 from getframes_xr.core.window import Grid, Span, Window
 from getframes_xr.engine import lanes as kernels
 from getframes_xr.engine.producer import Producer
@@ -36,6 +36,8 @@ BUNCH_BYTES = 384 * 2**10  # samples sorted together: half of an L2 cache
 CHUNK_PIXELS = 4 * 2**20  # of the result, per task
 MOST_FRAMES = 65535  # count and coverage are uint16
 SHARED = ("exposure_s", "bias_adu", "gain_e_per_adu", "read_noise_e")  # told in attrs where all frames agree
+SATURATED_SHARE = 0.1  # of the samples, from which on a stacked pixel is flagged
+_SATURATED = np.uint16(Flag.SATURATED)
 OUTPUT = ("image", "noise", "count", "coverage", "weight", "flags")
 
 
@@ -385,12 +387,14 @@ class Stacked(Producer):
         """Fill ``out``, arrays (band, y, x), for one tile; ``scratch`` is kept from tile to tile."""
         pixels = len(tile.y) * len(tile.x)
         reasons = np.zeros((self._bands, pixels), np.uint16)
+        saturated = np.zeros((self._bands, pixels), np.uint16)
         collapse = self._stream if self.rule.streams else self._whole
-        results = collapse(tile, reasons, scratch)
+        results = collapse(tile, (reasons, saturated), scratch)
         for band, result in enumerate(results):
             flags = np.zeros(len(reasons[band]), np.uint16)
             uncovered = result.coverage == 0
             flags[uncovered] = reasons[band][uncovered] | np.uint16(Flag.NO_DATA)
+            flags[saturated[band] > SATURATED_SHARE * result.coverage] |= np.uint16(Flag.SATURATED)
             made = {
                 "image": result.value, "noise": result.noise, "count": result.count, "weight": result.weight,
                 "coverage": result.coverage, "flags": flags,
@@ -414,8 +418,8 @@ class Stacked(Producer):
         units = self.parent.planes[self.plane].units
         return Samples(values, missing, None if weights is None else weights[ranks], self._columns(ranks), units)
 
-    def _take(self, span: Span, tile: Window, reasons: Array) -> tuple[Array, Array]:
-        """Samples (frames, band, pixels) of a run of frames and which are missing; collects their flags."""
+    def _take(self, span: Span, tile: Window, marks: tuple[Array, Array]) -> tuple[Array, Array]:
+        """Samples (frames, band, pixels) of a run of frames and which are missing; marks collect flags and saturation."""
         patch = self.parent.produce(tile.with_frames(span), self._read)
         shape = (len(span), self._bands, len(tile.y) * len(tile.x))
         values = patch[self.plane].reshape(shape)
@@ -426,14 +430,17 @@ class Stacked(Producer):
         if flags is not None and not flags.any():
             flags = None
         if flags is not None and self._dtype == np.float32:
-            mark_missing(values.reshape(-1), flags.reshape(-1), BAD)
+            mark_missing(values.reshape(-1), flags.reshape(-1), UNUSABLE)
         if flags is not None:
+            reasons, saturated = marks
             reasons |= np.bitwise_or.reduce(flags, axis=0)
+            if (reasons & _SATURATED).any():
+                saturated += ((flags & _SATURATED) != 0).sum(axis=0, dtype=np.uint16)
             if self._dtype == np.uint16:
-                missing = (flags & np.uint16(BAD)) != 0
+                missing = (flags & np.uint16(UNUSABLE)) != 0
         return values, missing
 
-    def _whole(self, tile: Window, reasons: Array, scratch: dict[str, Array]) -> list[Collapsed]:
+    def _whole(self, tile: Window, marks: tuple[Array, Array], scratch: dict[str, Array]) -> list[Collapsed]:
         n, pixels = self.parent.grid.n_frames, len(tile.y) * len(tile.x)
         if "values" not in scratch or scratch["values"].size < self._bands * n * pixels:
             scratch["values"] = np.empty(self._bands * n * pixels, self._dtype)  # fresh pages cost as much as a read
@@ -442,7 +449,7 @@ class Stacked(Producer):
         missing = np.zeros((self._bands, n, pixels if masked else 0), np.bool_)
         some_missing = False
         for span, ranks in self._runs(tile.y, tile.x):
-            got, gone = self._take(span, tile, reasons)
+            got, gone = self._take(span, tile, marks)
             for i, rank in enumerate(ranks):
                 values[:, rank] = got[i]
             if gone.shape[-1]:
@@ -454,12 +461,12 @@ class Stacked(Producer):
         assert isinstance(self.rule, WholeTimeRule)
         return [self.rule.collapse(self._samples(values[b], missing[b], b)) for b in range(self._bands)]
 
-    def _stream(self, tile: Window, reasons: Array, scratch: dict[str, Array]) -> list[Collapsed]:
+    def _stream(self, tile: Window, marks: tuple[Array, Array], scratch: dict[str, Array]) -> list[Collapsed]:
         assert isinstance(self.rule, StreamingRule)
         pixels = len(tile.y) * len(tile.x)
         states = [self.rule.start(pixels) for _ in range(self._bands)]
         for span, ranks in self._runs(tile.y, tile.x):
-            got, gone = self._take(span, tile, reasons)
+            got, gone = self._take(span, tile, marks)
             order = np.argsort(ranks)
             chosen = slice(int(ranks.min()), int(ranks.max()) + 1)
             for band, state in enumerate(states):

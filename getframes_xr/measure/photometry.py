@@ -23,7 +23,7 @@ from getframes_xr.core.elementary import exp64
 from getframes_xr.core.errors import DataError, OptionError
 from getframes_xr.core.kernel import kernel
 from getframes_xr.core.patch import Patch
-from getframes_xr.core.vocabulary import BAD, Flag
+from getframes_xr.core.vocabulary import UNUSABLE, Flag
 from getframes_xr.core.window import Grid
 from getframes_xr.engine.tables import Column, per_frame
 from getframes_xr.measure.background import lattice_of, select
@@ -33,7 +33,7 @@ from getframes_xr.measure.stars import measured_planes
 
 Array = np.ndarray[Any, Any]
 
-_MASKED = BAD & ~int(Flag.SATURATED | Flag.BLOOMED)
+_MASKED = UNUSABLE
 _SATURATED = int(Flag.SATURATED | Flag.BLOOMED)
 _HOT = int(Flag.HOT)
 

@@ -22,7 +22,7 @@ import xarray as xr
 
 from getframes_xr.core.errors import DataError, OptionError
 from getframes_xr.core.patch import Patch
-from getframes_xr.core.vocabulary import BAD, Flag
+from getframes_xr.core.vocabulary import BAD, UNUSABLE, Flag
 from getframes_xr.engine.lazy import as_producer
 from getframes_xr.engine.producer import Producer
 from getframes_xr.engine.tables import Column, per_frame
@@ -39,7 +39,7 @@ from getframes_xr.measure.detection import (
 
 Array = np.ndarray[Any, Any]
 
-REPLACED = BAD & ~int(Flag.SATURATED | Flag.BLOOMED)
+REPLACED = UNUSABLE
 SATURATED = int(Flag.SATURATED | Flag.BLOOMED)
 FWHM_PER_SIGMA = 2.3548200450309493
 _MOST_FLUXES = 600  # apertures are summed for the brightest only
@@ -178,7 +178,7 @@ def _detect(
     light = np.where(saturated > 0, np.nan_to_num(shape[:, 4]) * value, 0.0)
     rank = np.lexsort((-value, -light, -saturated))
     shape, value, snr = shape[rank], value[rank], snr[rank]
-    keep = drop_twins(shape[:, 0], shape[:, 1], 2.5 * scale)
+    keep = drop_twins(shape[:, 0], shape[:, 1], np.argsort(shape[:, 0], kind="stable"), 2.5 * scale)
     narrow = np.sqrt(shape[:, 2] ** 2 + shape[:, 3] ** 2)
     limit = 0.2 + 2.0 / snr
     keep &= ~trail_members(shape[:, 0], shape[:, 1], shape[:, 2], shape[:, 3], (narrow > limit) & keep, scale)

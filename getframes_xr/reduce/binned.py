@@ -16,7 +16,7 @@ import xarray as xr
 from getframes_xr.core.errors import DataError, OptionError
 from getframes_xr.core.kernel import kernel
 from getframes_xr.core.patch import Array, Patch
-from getframes_xr.core.vocabulary import BAD, PLANES, Flag, Plane
+from getframes_xr.core.vocabulary import PLANES, UNUSABLE, Flag, Plane
 from getframes_xr.core.window import Grid, Span, Window
 from getframes_xr.engine.lazy import lazy
 from getframes_xr.engine.producer import Producer
@@ -24,7 +24,7 @@ from getframes_xr.reduce.regrid import span_of_bins, wcs_of_bins
 from getframes_xr.reduce.stack import producer_with_flags, sample_plane
 
 _NAN = np.float32(np.nan)
-_BAD = np.uint16(BAD)
+_UNUSABLE = np.uint16(UNUSABLE)
 _NO_DATA = np.uint16(Flag.NO_DATA)
 
 
@@ -41,12 +41,12 @@ def bin_plane(samples: Array, marks: Array, size: int, image: Array, flags: Arra
                     value = samples[y * size + dy, x * size + dx]
                     mark = marks[y * size + dy, x * size + dx]
                     all_marks |= mark
-                    if (mark & _BAD) == 0 and value == value:
+                    if (mark & _UNUSABLE) == 0 and value == value:
                         total += np.float64(value)
                         number += 1.0
                         good_marks |= mark
             image[y, x] = np.float32(total / number) if number > 0 else _NAN
-            missing = all_marks if (all_marks & _BAD) != 0 else all_marks | _NO_DATA
+            missing = all_marks if (all_marks & _UNUSABLE) != 0 else all_marks | _NO_DATA
             flags[y, x] = good_marks if number > 0 else missing
 
 

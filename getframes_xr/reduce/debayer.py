@@ -21,7 +21,7 @@ import xarray as xr
 from getframes_xr.core.errors import DataError, OptionError
 from getframes_xr.core.kernel import kernel
 from getframes_xr.core.patch import Array, Patch
-from getframes_xr.core.vocabulary import BAD, COLOUR_BANDS, PLANES, Flag, Plane
+from getframes_xr.core.vocabulary import COLOUR_BANDS, PLANES, UNUSABLE, Flag, Plane
 from getframes_xr.core.window import Grid, Span, Window
 from getframes_xr.engine.lazy import lazy
 from getframes_xr.engine.producer import Producer
@@ -30,7 +30,7 @@ from getframes_xr.reduce.stack import producer_with_flags, sample_plane
 
 Method = Literal["superpixel", "bilinear"]
 _NAN = np.float32(np.nan)
-_BAD = np.uint16(BAD)
+_UNUSABLE = np.uint16(UNUSABLE)
 _NO_DATA = np.uint16(Flag.NO_DATA)
 
 
@@ -50,12 +50,12 @@ def superpixels(samples: Array, marks: Array, colour: Array, image: Array, flags
                             value = samples[2 * y + dy, 2 * x + dx]
                             mark = marks[2 * y + dy, 2 * x + dx]
                             all_marks |= mark
-                            if (mark & _BAD) == 0 and value == value:
+                            if (mark & _UNUSABLE) == 0 and value == value:
                                 total += value
                                 number += np.float32(1.0)
                                 good_marks |= mark
                 image[band, y, x] = total / number if number > 0 else _NAN
-                missing = all_marks if (all_marks & _BAD) != 0 else all_marks | _NO_DATA
+                missing = all_marks if (all_marks & _UNUSABLE) != 0 else all_marks | _NO_DATA
                 flags[band, y, x] = good_marks if number > 0 else missing
 
 
@@ -92,12 +92,12 @@ def bilinear(
                         value = samples[sy, sx]
                         mark = marks[sy, sx]
                         all_marks |= mark
-                        if (mark & _BAD) == 0 and value == value:
+                        if (mark & _UNUSABLE) == 0 and value == value:
                             total += value
                             number += np.float32(1.0)
                             good_marks |= mark
                 image[band, y, x] = total / number if number > 0 else _NAN
-                missing = all_marks if (all_marks & _BAD) != 0 else all_marks | _NO_DATA
+                missing = all_marks if (all_marks & _UNUSABLE) != 0 else all_marks | _NO_DATA
                 flags[band, y, x] = good_marks if number > 0 else missing
 
 

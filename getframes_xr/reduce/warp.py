@@ -20,7 +20,7 @@ import xarray as xr
 from getframes_xr.core.errors import DataError, OptionError, RegistrationError
 from getframes_xr.core.kernel import kernel as compiled
 from getframes_xr.core.patch import Array, Patch
-from getframes_xr.core.vocabulary import BAD, PLANES, Flag, Plane
+from getframes_xr.core.vocabulary import PLANES, UNUSABLE, Flag, Plane
 from getframes_xr.core.window import Grid, Span, Window
 from getframes_xr.engine.lazy import as_producer, lazy
 from getframes_xr.engine.producer import Producer
@@ -167,11 +167,11 @@ class Warped(Producer):
             source, out = np.ascontiguousarray(samples[band]), image[band]
             marks = None if native is None else np.ascontiguousarray(native[band])
             if marks is not None:
-                blank(source, marks, BAD)
+                blank(source, marks, UNUSABLE)
             reasons = None if flags is None else flags[band]
             self._resample(frame, window, (y.start, x.start), source, marks, out, reasons)
             if reasons is not None:
-                mark_no_data(out, reasons, BAD, int(Flag.NO_DATA))
+                mark_no_data(out, reasons, UNUSABLE, int(Flag.NO_DATA))
 
     def _resample(
         self, frame: int, window: Window, origin: tuple[int, int], source: Array, marks: Array | None, out: Array,

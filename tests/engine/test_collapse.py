@@ -29,7 +29,8 @@ def cube(dtype, n=11, ny=23, nx=41, seed=3):
     values = rng.normal(500, 12, (n, ny, nx))
     values[rng.random(values.shape) < 0.02] += 4000
     flags = np.where(rng.random(values.shape) < 0.03, int(Flag.HOT), 0).astype(np.uint16)
-    flags[:, 4, 7] = int(Flag.SATURATED)
+    flags[:, 4, 7] = int(Flag.DEAD)
+    flags[2:, 9, 9] = int(Flag.SATURATED)
     if dtype == np.float32:
         values[rng.random(values.shape) < 0.05] = np.nan
     known = {"gain_e_per_adu": np.full(n, 1.5), "read_noise_e": np.linspace(3, 5, n)}
@@ -114,11 +115,12 @@ def test_coverage_counts_good_samples_and_flags_tell_why_there_are_none():
     stack = Stacked(cube(np.float32), reject.SigmaClip(kappa=3.0))
     made, frames = stack.produce(WHOLE, stack.planes), stack.parent
     values, flags = frames.arrays["image"], frames.arrays["flags"]
-    good = np.isfinite(values) & ((flags & 2 + 8) == 0)
+    good = np.isfinite(values) & ((flags & (Flag.DEAD | Flag.HOT)) == 0)
     np.testing.assert_array_equal(made["coverage"], good.sum(axis=0))
     assert (made["count"] <= made["coverage"]).all()
-    assert made["flags"][4, 7] == Flag.SATURATED | Flag.NO_DATA and np.isnan(made["image"][4, 7])
-    assert np.count_nonzero(made["flags"]) == np.count_nonzero(made["coverage"] == 0)
+    assert made["flags"][4, 7] == Flag.DEAD | Flag.NO_DATA and np.isnan(made["image"][4, 7])
+    assert made["flags"][9, 9] == Flag.SATURATED and np.isfinite(made["image"][9, 9])
+    assert np.count_nonzero(made["flags"]) == np.count_nonzero(made["coverage"] == 0) + 1
 
 
 def test_noise_is_the_scatter_of_stacks_of_many_nights():

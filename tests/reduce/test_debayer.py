@@ -104,7 +104,7 @@ def test_bins_are_means_of_good_pixels_counted_from_zero():
     rng = np.random.default_rng(3)
     values = rng.normal(0, 1, (2, 14, 20)).astype(np.float32)
     flags = np.zeros(values.shape, np.uint16)
-    flags[0, 4:7, 5:8] = int(Flag.SATURATED)  # rows 7..9, columns 0..2 of a grid that begins at (3, -5)
+    flags[0, 4:7, 5:8] = int(Flag.COSMIC)  # rows 7..9, columns 0..2 of a grid that begins at (3, -5)
     made = Binned(held_frames(values, flags, y0=3, x0=-5), 3)
     assert made.grid.y == Span(1, 5) and made.grid.x == Span(-1, 5)
     patch = made.produce(made.grid.window, made.planes)

@@ -138,15 +138,25 @@ def test_a_star_lands_where_its_move_says(kind, moment):
 def test_flagged_and_missing_samples_leave_holes_that_say_why():
     values = np.ones((1, 40, 40), np.float32)
     flags = np.zeros((1, 40, 40), np.uint16)
-    flags[0, 20, 20], flags[0, 10, 10] = int(Flag.SATURATED), int(Flag.PERSISTENCE)
+    flags[0, 20, 20], flags[0, 10, 10] = int(Flag.COSMIC), int(Flag.PERSISTENCE)
     values[0, 30, 30] = np.nan
     made = Warped(held_frames(values, flags), turn(2.0, 0.3, 0.4)[None], Span(0, 40), Span(0, 40), "bicubic")
     patch = made.produce(made.grid.window, made.planes)
     image, marks = patch["image"][0], patch["flags"][0]
-    saturated, persistent = (marks & Flag.SATURATED) != 0, (marks & Flag.PERSISTENCE) != 0
-    assert 9 <= saturated.sum() <= 16 and np.isnan(image[saturated]).all()
+    cosmic, persistent = (marks & Flag.COSMIC) != 0, (marks & Flag.PERSISTENCE) != 0
+    assert 9 <= cosmic.sum() <= 16 and np.isnan(image[cosmic]).all()
     assert 9 <= persistent.sum() <= 16 and np.isfinite(image[persistent]).all()
-    assert ((marks & Flag.NO_DATA) != 0).sum() > 9 and (np.isnan(image) == ((marks & 3) != 0)).all()
+    assert ((marks & Flag.NO_DATA) != 0).sum() > 9 and (np.isnan(image) == ((marks & 5) != 0)).all()
+
+
+def test_a_saturated_star_keeps_its_light_and_is_flagged():
+    values = np.full((1, 40, 40), 7, np.float32)
+    flags = np.zeros((1, 40, 40), np.uint16)
+    flags[0, 20, 20] = int(Flag.SATURATED)
+    made = Warped(held_frames(values, flags), turn(2.0, 0.3, 0.4)[None], Span(0, 40), Span(0, 40), "bicubic")
+    patch = made.produce(made.grid.window, made.planes)
+    full = (patch["flags"][0] & Flag.SATURATED) != 0
+    assert 9 <= full.sum() <= 16 and np.isfinite(patch["image"][0][full]).all()
 
 
 def test_frames_that_miss_the_window_are_not_asked():
