@@ -28,7 +28,9 @@ class Options(BaseModel):
     OptionError : an option is unknown, missing, of the wrong type or outside its range
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True, validate_default=False)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", arbitrary_types_allowed=True, validate_default=False, allow_inf_nan=False
+    )
 
     def __init__(self, **values: Any) -> None:
         try:
