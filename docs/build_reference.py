@@ -31,7 +31,7 @@ from getframes_xr.io.formats import FORMATS
 from getframes_xr.light.psf import PSFS
 from getframes_xr.light.sources import SOURCES
 
-FAMILY_PAGES = {"psf": "psfs.md", "reject": "rules.md"}
+FAMILY_PAGES = {"psf": "psfs.md", "reject": "rules.md", "sources": "sources.md"}
 NOTE = "<!-- made by docs/build_reference.py from the code; do not edit -->\n"
 
 
@@ -75,10 +75,13 @@ def api() -> str:
     for name in gx.__all__:
         thing = getattr(gx, name)
         if inspect.ismodule(thing):
-            more = f"\n\nSee [its members]({FAMILY_PAGES[name]})." if name in FAMILY_PAGES else ""
-            parts.append(f"## {name}\n\n{_first(thing)}{more}")
+            parts.append(f"## {name}\n\n{_first(thing)}")
+            if name in FAMILY_PAGES:
+                parts.append(f"See [its members]({FAMILY_PAGES[name]}).")
+            else:
+                parts.extend(_class(f"{name}.{cls.__name__}", cls, "###") for cls in _options_in(thing))
         elif inspect.isclass(thing):
-            parts.append(_class(f"gx.{name}", thing))
+            parts.append(_class(name, thing))
         else:
             parts.append(f"## {name}\n\n```python\ngx.{name}{_signature(thing)}\n```\n\n{_doc(thing)}")
     from getframes_xr.app.accessor import GxAccessor
@@ -92,8 +95,14 @@ def api() -> str:
     return "\n\n".join(parts)
 
 
-def _class(shown: str, cls: type) -> str:
-    parts = [f"## {shown.removeprefix('gx.')}\n\n{_doc(cls)}"]
+def _options_in(module: types.ModuleType) -> list[type[Options]]:
+    """Options classes that a module defines."""
+    found = inspect.getmembers(module, lambda item: inspect.isclass(item) and issubclass(item, Options))
+    return [cls for name, cls in found if cls.__module__ == module.__name__ and not name.startswith("_")]
+
+
+def _class(shown: str, cls: type, level: str = "##") -> str:
+    parts = [f"{level} {shown}\n\n{_doc(cls)}"]
     if issubclass(cls, Options):
         parts.append(_options(cls))
     methods = [
@@ -147,7 +156,7 @@ def commands() -> str:
         rows = []
         for parameter in command.params:
             if parameter.param_type_name == "argument":
-                shown = parameter.human_readable_name.upper()
+                shown = str(parameter.name).upper()
             else:
                 shown = ", ".join(parameter.opts)
             rows.append((f"`{shown}`", str(getattr(parameter, "help", "") or "")))

@@ -384,7 +384,7 @@ def _reduce(
     with progress_on(_out()) as shown:
         run = reduce_session(*folders, out=folder, options=options, from_phase=from_phase, on_event=shown, **places)
     _show_run(run.folder, run.summary)
-    _print(f"report    {write_report(run.folder)}")
+    _print(f"report       {write_report(run.folder)}")
 
 
 def _show_run(folder: Path, summary: Mapping[str, Any]) -> None:
@@ -398,7 +398,7 @@ def _show_run(folder: Path, summary: Mapping[str, Any]) -> None:
         words.append(f"canvas {rows} x {columns} px (rows x columns)")
     _print(", ".join(words))
     for name, file in (summary.get("products") or {}).items():
-        _print(f"{name:<9} {folder / str(file)}")
+        _print(f"{name:<12} {folder / str(file)}")
 
 
 @app.command()
@@ -431,8 +431,8 @@ def _judge(result: Validation) -> None:
     folder = result.run.folder
     write_whole(folder / FIGURES, json.dumps(summary(result), indent=1))
     _show_run(folder, result.run.summary)
-    _print(f"report    {write_report(folder)}")
-    _print(f"numbers   {folder / FIGURES}\n")
+    _print(f"report       {write_report(folder)}")
+    _print(f"numbers      {folder / FIGURES}\n")
     _print(str(result))
     if not result.passed:
         raise typer.Exit(UNEXPECTED)

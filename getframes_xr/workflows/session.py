@@ -422,5 +422,5 @@ def _curve(curve: xr.Dataset) -> dict[str, Any]:
         "time": [str(moment) for moment in curve["time"].values],
         "flux": curve["flux"].values,
         "flux_err": curve["flux_err"].values,
-        "radius_px": float(curve.attrs.get("radius_px", np.nan)),
+        "radius_px": float(curve["radius_px"]),
     }
