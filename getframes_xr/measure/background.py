@@ -239,7 +239,7 @@ def smooth_levels(levels: Array) -> Array:
     return out
 
 
-@kernel(inline="always")
+@kernel
 def level_at(levels: Array, band: int, y: float, x: float) -> Any:
     """Bilinear block level at a place of the frame (pixels from its first one); held constant beyond the centres."""
     rows, columns = levels.shape[1], levels.shape[2]

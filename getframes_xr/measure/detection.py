@@ -152,10 +152,9 @@ def local_maxima(image: Array, threshold: float, most: int) -> tuple[Array, Arra
 
 
 @kernel
-def drop_twins(y: Array, x: Array, distance: float) -> Array:
-    """False for every detection within ``distance`` of an earlier (brighter) one."""
+def drop_twins(y: Array, x: Array, order: Array, distance: float) -> Array:
+    """False for every detection within ``distance`` of an earlier (brighter) one; ``order`` sorts y."""
     n = len(y)
-    order = np.argsort(y, kind="mergesort")
     keep = np.ones(n, np.bool_)
     for a in range(n):
         i = order[a]
@@ -196,17 +195,20 @@ def trail_members(y: Array, x: Array, plus: Array, cross: Array, elongated: Arra
                 continue
             if plus[j] * c2 + cross[j] * s2 < 0.7 * np.sqrt(plus[j] ** 2 + cross[j] ** 2):
                 continue
-            along[m] = dx * c + dy * s
-            who[m] = j
+            t = dx * c + dy * s
+            k = m
+            while k > 0 and along[k - 1] > t:  # kept sorted along the line
+                along[k], who[k] = along[k - 1], who[k - 1]
+                k -= 1
+            along[k], who[k] = t, j
             m += 1
         if m < 8:
             continue
-        order = np.argsort(along[:m], kind="mergesort")
         begin = 0
         for k in range(1, m + 1):
-            if k == m or along[order[k]] - along[order[k - 1]] > 24.0 * scale:
-                if k - begin >= 8 and along[order[k - 1]] - along[order[begin]] >= 80.0 * scale:
+            if k == m or along[k] - along[k - 1] > 24.0 * scale:
+                if k - begin >= 8 and along[k - 1] - along[begin] >= 80.0 * scale:
                     for q in range(begin, k):
-                        member[who[order[q]]] = True
+                        member[who[q]] = True
                 begin = k
     return member

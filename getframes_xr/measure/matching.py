@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from getframes_xr.core.kernel import kernel
+from getframes_xr.measure.background import select
 
 Array = np.ndarray[Any, Any]
 
@@ -134,12 +135,13 @@ def common_error2(residual: Array, formal2: Array, n: int) -> float:
     scatter more than their photons say, and must not outvote the others.
     """
     ratio = np.empty(n)
+    rank = (n - 1) >> 1
     low, high = 0.0009, 4.0
     for step in range(14):
         middle = low if step == 0 else np.sqrt(low * high)
         for k in range(n):
             ratio[k] = residual[k] * residual[k] / (formal2[k] + middle)
-        if np.median(ratio[:n]) > 1.3862943611198906:
+        if select(ratio, n, rank) > 1.3862943611198906:
             low = middle
         elif step == 0:
             return low
@@ -198,7 +200,7 @@ def settle(
                     formal2[m] = error[k] * error[k] + cat_error2[pair[k]]
                     m += 1
             extra2 = common_error2(store, formal2, m)
-            limit = 4.0 * max(np.median(store[:m]), 0.01)
+            limit = 4.0 * max(select(store, m, m >> 1), 0.01)
         square, kept = 0.0, 0
         for k in range(n):
             if pair[k] >= 0 and residual[k] <= limit:

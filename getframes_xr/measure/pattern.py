@@ -17,13 +17,19 @@ from getframes_xr.core.kernel import kernel
 Array = np.ndarray[Any, Any]
 
 
-@kernel
 def triangles(y: Array, x: Array) -> tuple[Array, Array, Array]:
     """All triangles with three clearly different sides, sorted by the longest.
 
     Returns sides float64 (triangle, 3), a >= b >= c [px], vertices int16 (triangle, 3) in the order opposite a, b, c,
     and the handedness of that order.
     """
+    sides, corner, hand, m = _triangles(y, x)
+    order = np.argsort(sides[:m, 0], kind="stable")
+    return sides[order], corner[order], hand[order]
+
+
+@kernel
+def _triangles(y: Array, x: Array) -> tuple[Array, Array, Array, int]:
     n = len(y)
     most = n * (n - 1) * (n - 2) // 6
     sides = np.empty((most, 3))
@@ -50,22 +56,33 @@ def triangles(y: Array, x: Array) -> tuple[Array, Array, Array]:
                 corner[m, 0], corner[m, 1], corner[m, 2] = p, q, r
                 hand[m] = 1 if cross > 0.0 else -1
                 m += 1
-    order = np.argsort(sides[:m, 0], kind="mergesort")
-    return sides[:m][order], corner[:m][order], hand[:m][order]
+    return sides, corner, hand, m
+
+
+@kernel
+def first_at_least(sorted_values: Array, value: float) -> int:
+    """Index of the first entry >= value (binary search)."""
+    low, high = 0, len(sorted_values)
+    while low < high:
+        middle = (low + high) >> 1
+        if sorted_values[middle] < value:
+            low = middle + 1
+        else:
+            high = middle
+    return low
 
 
 @kernel
 def vote(
-    sides: Array, corner: Array, hand: Array, sides_2: Array, corner_2: Array, hand_2: Array,
+    longest: Array, sides: Array, corner: Array, hand: Array, sides_2: Array, corner_2: Array, hand_2: Array,
     n: int, n_2: int, fixed_px: float, relative: float,
 ) -> Array:  # fmt: skip
     """Votes int32 (n, n_2) for pairs of stars from triangles whose sides agree within fixed_px + relative * a."""
     votes = np.zeros((n, n_2), np.int32)
-    longest = sides[:, 0]
     for t in range(len(sides_2)):
         a, b, c = sides_2[t, 0], sides_2[t, 1], sides_2[t, 2]
         tolerance = fixed_px + relative * a
-        k = np.searchsorted(longest, a - tolerance)
+        k = first_at_least(longest, a - tolerance)
         while k < len(longest) and longest[k] <= a + tolerance:
             if hand[k] == hand_2[t] and abs(sides[k, 1] - b) <= tolerance and abs(sides[k, 2] - c) <= tolerance:
                 for v in range(3):
@@ -76,15 +93,22 @@ def vote(
 
 @kernel
 def vote_any_scale(
-    sides: Array, corner: Array, hand: Array, sides_2: Array, corner_2: Array, hand_2: Array, n: int, n_2: int
+    order: Array,
+    form: Array,
+    sides: Array,
+    corner: Array,
+    hand: Array,
+    sides_2: Array,
+    corner_2: Array,
+    hand_2: Array,
+    n: int,
+    n_2: int,
 ) -> Array:
-    """Votes from triangles of equal form: b/a and c/a agree within 0.004, sizes within a factor 3."""
+    """Votes from triangles of equal form: b/a (sorted: ``form``) and c/a agree within 0.004, sizes within a factor 3."""
     votes = np.zeros((n, n_2), np.int32)
-    order = np.argsort(sides[:, 1] / sides[:, 0], kind="mergesort")
-    form = (sides[:, 1] / sides[:, 0])[order]
     for t in range(len(sides_2)):
         a, b, c = sides_2[t, 0], sides_2[t, 1], sides_2[t, 2]
-        k = np.searchsorted(form, b / a - 0.004)
+        k = first_at_least(form, b / a - 0.004)
         while k < len(form) and form[k] <= b / a + 0.004:
             s = order[k]
             size = sides[s, 0] / a

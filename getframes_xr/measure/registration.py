@@ -181,9 +181,11 @@ class _Session:
                 continue
             tried.add(sizes)
             if relative < 0.0:
-                votes = vote_any_scale(*six, len(first), len(second))
+                ratio = theirs[0][:, 1] / theirs[0][:, 0]
+                order = np.argsort(ratio, kind="stable")
+                votes = vote_any_scale(order, ratio[order], *six, len(first), len(second))
             else:
-                votes = vote(*six, len(first), len(second), 1.0, relative)
+                votes = vote(np.ascontiguousarray(theirs[0][:, 0]), *six, len(first), len(second), 1.0, relative)
             i, j = mutual_pairs(votes)
             span = (0.99, 1.01) if relative >= 0.0 else (0.33, 3.0)
             y, x = self.lists.y, self.lists.x
@@ -616,8 +618,14 @@ def _moves(stars: xr.Dataset, solution: Solution) -> xr.Dataset:
         if len(best) >= 6:
             width[f] = np.median(stars["star_fwhm_px"].values[f, best])
             elongation[f] = elongation_of(stars["moment_plus"].values[f, best], stars["moment_cross"].values[f, best])
-    a = 0.5 * (solution.transform[:, 0, 0] + solution.transform[:, 1, 1])
-    b = 0.5 * (solution.transform[:, 0, 1] - solution.transform[:, 1, 0])
+    stretched = solution.verified & too_elongated(elongation)
+    verified, transform = solution.verified & ~stretched, solution.transform.copy()
+    transform[stretched] = np.nan
+    verdict = np.array(solution.verdict, object)
+    for f in map(int, np.flatnonzero(stretched)):
+        verdict[f] = f"shape: elongation {elongation[f]:.2f}"
+    a = 0.5 * (transform[:, 0, 0] + transform[:, 1, 1])
+    b = 0.5 * (transform[:, 0, 1] - transform[:, 1, 0])
     time = ("time",)
     coordinates = {
         name: stars.coords[name].variable
@@ -628,9 +636,9 @@ def _moves(stars: xr.Dataset, solution: Solution) -> xr.Dataset:
         mean_flux = np.where(hits > 0, light / hits, np.nan)
     return xr.Dataset(
         {
-            "transform": (("time", "axis", "term"), solution.transform, {"units": "pixel"}),
-            "verified": (time, solution.verified),
-            "verdict": (time, np.array(solution.verdict, object)),
+            "transform": (("time", "axis", "term"), transform, {"units": "pixel"}),
+            "verified": (time, verified),
+            "verdict": (time, verdict),
             "n_matched": (time, solution.n_matched),
             "share_matched": (time, solution.share),
             "rms_px": (time, solution.rms_px, {"units": "pixel"}),

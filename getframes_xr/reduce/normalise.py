@@ -21,7 +21,7 @@ import xarray as xr
 from getframes_xr.core.errors import DataError
 from getframes_xr.core.kernel import kernel
 from getframes_xr.engine.tables import loaded
-from getframes_xr.measure.background import BLOCK_PX
+from getframes_xr.measure.background import BLOCK_PX, select
 from getframes_xr.measure.registration import too_elongated
 
 Array = np.ndarray[Any, Any]
@@ -72,8 +72,10 @@ def fit_plane(value: Array, y: Array, x: Array, low: float, high: float, rounds:
             if keep[k]:
                 store[m] = value[k] - plane[0] - plane[1] * y[k] - plane[2] * x[k]
                 m += 1
-        middle = np.median(store[:m])
-        sigma = 1.4826 * np.median(np.abs(store[:m] - middle))
+        middle = select(store, m, m >> 1)
+        for k in range(m):
+            store[k] = abs(store[k] - middle)
+        sigma = 1.4826 * select(store, m, m >> 1)
         now, changed = 0, False
         for k in range(n):
             inside = False
@@ -285,7 +287,7 @@ def normalise(stars: xr.Dataset, moves: xr.Dataset) -> xr.Dataset:
             reasons.append("transparency unknown: no shared star was measured")
         if dim[f]:
             reasons.append(f"transparency {t[f]:.2f}, weight {relative[f]:.3f} of the median")
-        if elongated[f]:
+        if elongated[f] and not str(before).startswith("shape"):
             reasons.append(f"shape: elongation {moves['elongation'].values[f]:.2f}")
         verdict.append("; ".join(reasons) or "used")
     rows, columns = (int(length) for length in stars.attrs["frame_shape"])
