@@ -164,6 +164,12 @@ def active_client() -> Any | None:
         return None
 
 
+def runs_here() -> bool:
+    """True where tasks run in threads of this process, so that they can write into one array."""
+    scheduler = dask.config.get("scheduler", None)
+    return active_client() is None and (scheduler is None or scheduler in _ALONE | {"threads", "threading"})
+
+
 def _threads() -> int:
     scheduler = dask.config.get("scheduler", None)
     if isinstance(scheduler, str) and scheduler.lower() in _ALONE | _PROCESSES:

@@ -4,12 +4,13 @@
 
 Producers say what a window costs them (``peak_bytes``, scratch included); the plan picks the largest window that fits
 the budget and reads little twice, then fewer threads, and refuses with budget, forecast and the knob to turn where
-nothing fits. Held products are made first, in a phase of their own. Allocator and interpreter take up to 12 MiB more.
+nothing fits. Held products are made first, in a phase of their own. Allocator and interpreter take up to 16 MiB more.
 """
 
 from __future__ import annotations
 
 import sys
+import uuid
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,19 +21,22 @@ import numpy as np
 import xarray as xr
 
 from getframes_xr.core.errors import PlanError
+from getframes_xr.core.patch import Patch
 from getframes_xr.core.vocabulary import X, Y
 from getframes_xr.core.window import Span, Window
-from getframes_xr.engine.budget import MIB, Budget, budget, limited_threads, memory, text_of_bytes
+from getframes_xr.engine.budget import MIB, Budget, budget, limited_threads, memory, runs_here, text_of_bytes
+from getframes_xr.engine.foreign import foreign_below
 from getframes_xr.engine.graph import CHUNK_PIXELS, chunks_of
 from getframes_xr.engine.held import Held, held_below
-from getframes_xr.engine.lazy import as_producer, lazy
+from getframes_xr.engine.lazy import as_producer, lazy, run
 from getframes_xr.engine.producer import Producer
 
-SLACK: Final = 12 * MIB  # the allocator's arenas and the interpreter's objects
-FREED: Final = 32 * MIB  # freed memory that a thread's arena keeps: glibc maps only larger blocks by themselves
+SLACK: Final = 16 * MIB  # the allocator's arenas and the interpreter's objects
 SAMPLES: Final = 24  # windows that are looked at to count bytes
 MOST_MAPS: Final = 256 * MIB  # the cache of fixed maps holds no more
+READ_ALONG: Final = 0.1  # cost of a pixel that is decoded and not used, in pixels that are
 FEWEST_ROWS: Final = 64
+MANY: Final = 8  # tasks per worker from which on smaller ones do not help
 Tile = tuple[int, int, int]
 
 
@@ -46,14 +50,12 @@ class Forecast:
     threads: int
     per_task: int
     result: int = 0
-    made: int = 0  # of the result, by the tasks that run at a time: counted with them
     held_phase: int = 0  # peak above base while the Held products are made
 
     @property
     def above_base(self) -> int:
-        making = self.threads * self.per_task + self.result - self.made
-        joining = 2 * self.result + self.threads * min(self.per_task, FREED) if self.result else 0
-        return max(self.held + max(making, joining), self.held_phase) + self.caches + SLACK
+        run = self.held + self.result + self.threads * self.per_task
+        return max(run, self.held_phase) + self.caches + SLACK
 
     @property
     def peak(self) -> int:
@@ -105,14 +107,15 @@ def read_bytes(producer: Producer, window: Window, planes: Collection[str]) -> i
     return total
 
 
-def _asked_pixels(producer: Producer, window: Window, planes: Collection[str]) -> float:
-    """Pixels at the ground that a window reads, the rest of stored chunks that are read with them included."""
+def _asked_pixels(producer: Producer, window: Window, planes: Collection[str], rest: float = 1.0) -> float:
+    """Pixels at the ground that a window reads; ``rest`` weighs those of stored chunks that are only read along."""
     total = 0.0
     for leaf, asked, wanted in leaf_windows(producer, window, planes):
         count = getattr(leaf, "read_bytes", None)
         names = wanted & set(leaf.planes)
         size = leaf.bytes_of(asked, names)
-        total += asked.pixels * (count(asked, names) / size if count is not None and size else 1.0)
+        along = count(asked, names) / size - 1.0 if count is not None and size else 0.0
+        total += asked.pixels * (1.0 + rest * along)
     return total
 
 
@@ -226,7 +229,7 @@ def choose(
         "base": within.base,
         "held": held_bytes(producer),
         "caches": cached_bytes(producer),
-        "result": producer.bytes_of(producer.grid.window, planes) if collected else 0,
+        "result": producer.bytes_of(producer.grid.window, planes) if collected and within.processes == 1 else 0,
     }
     phases: dict[int, int] = {}
     smallest: Choice | None = None
@@ -240,19 +243,19 @@ def choose(
             threads = max(within.fewest, min(within.threads, int(room // max(1, per_task))))
             if threads not in phases:
                 phases[threads] = _held_phase(producer, threads)
-            made = min(known["result"], threads * producer.bytes_of(window, planes)) if collected else 0
-            forecast = Forecast(threads=threads, per_task=per_task, made=made, held_phase=phases[threads], **known)
-            again = _asked_pixels(producer, window, planes) / max(1, window.pixels)
+            forecast = Forecast(threads=threads, per_task=per_task, held_phase=phases[threads], **known)
+            again = _asked_pixels(producer, window, planes, READ_ALONG) / max(1, window.pixels)
             choice = Choice(tile, forecast, again)
             if smallest is None or forecast.peak <= smallest.forecast.peak:
                 smallest = choice
             if forecast.peak > within.limit:
                 continue
-            tasks = _tasks(outer.shape, tile) if collected else within.processes * threads
-            busy = min(within.processes * threads, tasks)
+            workers = within.processes * threads
+            tasks = _tasks(outer.shape, tile) if collected else MANY * workers
             large = window.pixels > CHUNK_PIXELS
-            fitting.append((again / busy * (1 + 2**16 / window.pixels) * (1.1 if large else 1.0), choice))
-            enough |= not large and threads == within.threads and busy == within.processes * within.threads
+            idle = 1 + 0.5 * workers / tasks  # at the end some wait for the last
+            fitting.append((again * idle / workers * (1 + 2**14 / window.pixels) * (1.1 if large else 1.0), choice))
+            enough |= not large and threads == within.threads and tasks >= MANY * workers
         if enough:
             break
     if fitting:
@@ -375,7 +378,7 @@ class Plan:
         """
         fits = choose(self.producer, self.planes, within=self.budget, collected=True)
         with limited_threads(fits.forecast.threads):
-            made: xr.Dataset = lazy(self.producer, self.planes, fits.tile).compute()
+            made = _collect(self.producer, self.planes, fits.tile)
         shown = {name: (data.dims, _like(made[name], data)) for name, data in self.data[list(self.planes)].items()}
         return self.data.drop_vars(self.planes).load().assign(shown)
 
@@ -415,6 +418,36 @@ class Plan:
         )
         lines.append(("knob", self.knob))
         return "\n".join(f"{name:<12}{text}"[:80].rstrip() for name, text in lines)
+
+
+class _Into:
+    """A sink that puts windows into arrays of this process; nothing is kept of a task but its pixels."""
+
+    def __init__(self, producer: Producer, planes: Collection[str]) -> None:
+        grid = producer.grid
+        self.whole = Patch(
+            grid.window,
+            {name: np.empty(grid.shape(grid.window), producer.planes[name].dtype) for name in planes},
+            grid.timed,
+        )
+
+    def __dask_tokenize__(self) -> str:
+        return uuid.uuid4().hex
+
+    def __call__(self, patch: Patch, window: Window) -> None:
+        target = self.whole.view(window)
+        for name in target:
+            target[name][...] = patch[name]
+
+
+def _collect(producer: Producer, planes: tuple[str, ...], tile: Tile) -> xr.Dataset:
+    """The whole result in memory: here tasks write into the arrays, from other processes they come as chunks."""
+    shown = lazy(producer, planes, tile)
+    if not runs_here() or foreign_below(producer):
+        return shown.compute()
+    into = _Into(producer, planes)
+    run(producer, tiles_of(producer.grid.window, tile), planes, into)
+    return shown.assign({name: (shown[name].dims, into.whole[name], shown[name].attrs) for name in planes})
 
 
 def _like(made: xr.DataArray, shown: xr.DataArray) -> Any:
