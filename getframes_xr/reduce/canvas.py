@@ -23,6 +23,7 @@ from getframes_xr.engine.producer import Producer
 from getframes_xr.reduce.moves import Moves
 
 CanvasName = Literal["union", "reference"]
+TILE_PX = 512
 PART_PX = 128  # a part's sums stay in the second cache while some frames are laid on it
 FRAMES_AT_ONCE = 4  # frames read before a window's parts are filled; their windows are held together
 
@@ -143,6 +144,19 @@ def parts_of(rows: Span, columns: Span, size_px: int = PART_PX) -> Iterator[Arra
                 ],
                 np.int64,
             )
+
+
+def tiles_of(window: Window) -> list[Window]:
+    """Cut a window of the canvas into tiles of at most 512 px, of nearly equal size.
+
+    A window may be as large as a store's shard; its scratch is that of a tile.
+    """
+    edges = []
+    for span in (window.y, window.x):
+        n = max(1, -(-len(span) // TILE_PX))
+        cuts = [span.start + len(span) * k // n for k in range(n + 1)]
+        edges.append([Span(a, b) for a, b in zip(cuts[:-1], cuts[1:], strict=True)])
+    return [Window(window.frames, rows, columns) for rows in edges[0] for columns in edges[1]]
 
 
 def windows_under(clean: Producer, moves: Moves, rows: Span, columns: Span) -> list[tuple[int, Window]]:

@@ -22,12 +22,19 @@ from getframes_xr.core.window import Grid, Span, Window
 from getframes_xr.engine.held import Held
 from getframes_xr.engine.lazy import as_producer, lazy
 from getframes_xr.engine.producer import Producer
-from getframes_xr.reduce.canvas import batch_bytes, batches_under, canvas_spans, parts_of, windows_under
+from getframes_xr.reduce.canvas import (
+    TILE_PX,
+    batch_bytes,
+    batches_under,
+    canvas_spans,
+    parts_of,
+    tiles_of,
+    windows_under,
+)
 from getframes_xr.reduce.deposit import PLAIN_SUMS, RING_PX, deposit_plain, group_image, middle
 from getframes_xr.reduce.moves import Moves, read_moves
 
 LEFT_OUT = BAD & ~int(Flag.SATURATED)  # saturated pixels are deposited like any other, and counted
-TILE_PX = 512
 
 
 def number_of_groups(frames: int) -> int:
@@ -115,32 +122,40 @@ class FirstImage(Producer):
                         moves.transforms[n], moves.inverses[n], moves.phases, moves.step, moves.sky[n], moves.centre,
                         1.0 / moves.transparency[n], moves.weights32[n], LEFT_OUT,
                     )  # fmt: skip
+            del frame, batch  # before the next frames are read
 
     def _produce(self, window: Window, planes: frozenset[str]) -> Patch:
-        rows, columns = window.y.grow(RING_PX), window.x.grow(RING_PX)
         shape = (len(self.moves.bands), len(window.y), len(window.x))
-        sums = np.empty((len(rows), len(columns), shape[0] * PLAIN_SUMS), np.float32)
-        images = np.empty((self.groups, *shape), np.float32)
-        parts = list(parts_of(rows, columns))
-        for group in range(self.groups):
-            self._group(group, rows, columns, parts, sums)
-            sample_weight = self.moves.weights[self._members(group)].mean(axis=0).astype(np.float32)
-            group_image(sums, sample_weight, images[group])
-        del sums
         image, count = np.empty(shape, np.float32), np.empty(shape, np.uint16)
-        middle(images, image, count)
+        for tile in tiles_of(window):
+            inner = (slice(None), tile.y.slice_in(window.y), tile.x.slice_in(window.x))
+            self._tile(tile, image[inner], count[inner])
         made: dict[str, Array] = {"image": image, "count": count}
         if self.grid.bands is None:
             made = {name: values[0] for name, values in made.items()}
         return Patch(window, made, timed=False).only(planes)
 
+    def _tile(self, tile: Window, image: Array, count: Array) -> None:
+        """Group by group, then the median of the groups; image, count : (band, y, x) of the tile, written."""
+        rows, columns = tile.y.grow(RING_PX), tile.x.grow(RING_PX)
+        sums = np.empty((len(rows), len(columns), len(self.moves.bands) * PLAIN_SUMS), np.float32)
+        images = np.empty((self.groups, *image.shape), np.float32)
+        parts = list(parts_of(rows, columns))
+        for group in range(self.groups):
+            self._group(group, rows, columns, parts, sums)
+            sample_weight = self.moves.weights[self._members(group)].mean(axis=0).astype(np.float32)
+            group_image(sums, sample_weight, images[group])
+        middle(images, image, count)
+
     def peak_bytes(self, window: Window, planes: Collection[str]) -> int:
-        rows, columns = window.y.grow(RING_PX), window.x.grow(RING_PX)
         bands, four = len(self.moves.bands), np.dtype(np.float32).itemsize
-        sums = four * PLAIN_SUMS * bands * len(rows) * len(columns)
-        images = four * self.groups * bands * window.pixels
-        deposit = sums + batch_bytes(self.clean, self.moves, rows, columns)
-        return images + max(deposit, sums, self.bytes_of(window, self.planes))
+        scratch = 0
+        for tile in tiles_of(window):
+            rows, columns = tile.y.grow(RING_PX), tile.x.grow(RING_PX)
+            sums = four * PLAIN_SUMS * bands * len(rows) * len(columns)
+            images = four * self.groups * bands * tile.pixels
+            scratch = max(scratch, sums + images + batch_bytes(self.clean, self.moves, rows, columns))
+        return self.bytes_of(window, self.planes) + scratch
 
 
 def first_image(clean: xr.Dataset | xr.DataArray, moves: xr.Dataset) -> xr.Dataset:

@@ -27,16 +27,18 @@ from getframes_xr.core.window import Grid, Span, Window
 from getframes_xr.engine.lazy import lazy
 from getframes_xr.engine.producer import Producer
 from getframes_xr.reduce.canvas import (
+    TILE_PX,
     CanvasName,
     add_coverage,
     batch_bytes,
     batches_under,
     canvas_spans,
     parts_of,
+    tiles_of,
     windows_under,
 )
 from getframes_xr.reduce.deposit import CHECKED_SUMS, RING_PX, deposit_checked, finish
-from getframes_xr.reduce.first_image import LEFT_OUT, TILE_PX, clean_frames, read_first
+from getframes_xr.reduce.first_image import LEFT_OUT, clean_frames, read_first
 from getframes_xr.reduce.lines import mark_line, read_lines
 from getframes_xr.reduce.moves import Moves, read_moves
 
@@ -137,6 +139,7 @@ class Splatted(Producer):
                         int(Flag.SATURATED), expected, self.first is not None, kappa_squared,
                         np.float32(moves.per_signal[n]), tolerance,
                     )  # fmt: skip
+            del frame, batch  # before the next frames are read
         return sums, saturated
 
     def _coverage(self, window: Window) -> Array:
@@ -149,30 +152,48 @@ class Splatted(Producer):
 
     def _produce(self, window: Window, planes: frozenset[str]) -> Patch:
         shape = (len(self.moves.bands), len(window.y), len(window.x))
-        made: dict[str, Array] = {}
-        if planes - {"coverage"}:
-            sums, saturated = self._sums(window)
-            made = {name: np.empty(shape, PLANES[name].dtype) for name in ("image", "noise", "weight", "count")}
-            finish(sums, self.moves.typical_variance, self.moves.raw_per_sample, *made.values())
-            inner = np.moveaxis(saturated[RING_PX:-RING_PX, RING_PX:-RING_PX], -1, 0)
-            flags = np.where(made["count"] == 0, np.uint16(Flag.NO_DATA), np.uint16(0))
-            flags[inner > np.float32(SATURATED_SHARE) * made["weight"]] |= np.uint16(Flag.SATURATED)
-            made["flags"] = flags
-        if "coverage" in planes:
-            made["coverage"] = np.broadcast_to(self._coverage(window), shape).copy()
+        made = {name: np.empty(shape, PLANES[name].dtype) for name in OUTPUT if name in planes or name != "coverage"}
+        if planes == {"coverage"}:
+            made = {"coverage": np.empty(shape, PLANES["coverage"].dtype)}
+        for tile in tiles_of(window):
+            inner = (slice(None), tile.y.slice_in(window.y), tile.x.slice_in(window.x))
+            self._tile(tile, {name: values[inner] for name, values in made.items()})
         if self.grid.bands is None:
             made = {name: values[0] for name, values in made.items()}
         return Patch(window, made, timed=False).only(planes)
 
+    def _tile(self, tile: Window, out: dict[str, Array]) -> None:
+        """Write the planes of one tile, (band, y, x)."""
+        if "coverage" in out:
+            out["coverage"][...] = self._coverage(tile)
+        if "image" in out:
+            sums, saturated = self._sums(tile)
+            finish(
+                sums, self.moves.typical_variance, self.moves.raw_per_sample, out["image"], out["noise"], out["weight"],
+                out["count"],
+            )  # fmt: skip
+            inner = np.moveaxis(saturated[RING_PX:-RING_PX, RING_PX:-RING_PX], -1, 0)
+            flags = out["flags"]
+            flags[...] = np.where(out["count"] == 0, np.uint16(Flag.NO_DATA), np.uint16(0))
+            flags[inner > np.float32(SATURATED_SHARE) * out["weight"]] |= np.uint16(Flag.SATURATED)
+
     def peak_bytes(self, window: Window, planes: Collection[str]) -> int:
-        rows, columns = window.y.grow(RING_PX), window.x.grow(RING_PX)
         bands, four = len(self.moves.bands), np.dtype(np.float32).itemsize
-        sums = four * bands * (CHECKED_SUMS + 1) * len(rows) * len(columns)
-        expected = four * bands * (len(rows) + 2) * (len(columns) + 2)
-        deposit = expected + batch_bytes(self.clean, self.moves, rows, columns)
-        copy = 0 if self.first is None else expected + self.first.peak_bytes(window, ("image",))
-        result = self.bytes_of(window, self.planes) + 8 * bands * window.pixels
-        return sums + max(deposit, copy, result)
+        scratch = 0
+        for tile in tiles_of(window):
+            rows, columns = tile.y.grow(RING_PX), tile.x.grow(RING_PX)
+            sums = four * bands * (CHECKED_SUMS + 1) * len(rows) * len(columns)
+            expected = four * bands * (len(rows) + 2) * (len(columns) + 2)
+            deposit = expected + batch_bytes(self.clean, self.moves, rows, columns)
+            around = tile.grow(FIRST_RING_PX)
+            copy = 0 if self.first is None else expected + self._first_bytes(around)
+            scratch = max(scratch, sums + max(deposit, copy, 8 * bands * tile.pixels))
+        return self.bytes_of(window, self.planes) + scratch
+
+    def _first_bytes(self, around: Window) -> int:
+        assert self.first is not None
+        inside = Window(Span(0, 1), around.y, around.x).clip(self.first.grid.window)
+        return self.first.peak_bytes(inside, ("image",)) if inside.pixels else 0
 
 
 def splat(
