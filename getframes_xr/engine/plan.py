@@ -186,16 +186,16 @@ def _candidates(outer: Window, preferred: Tile | None, quantum: int) -> Iterator
             yield [(frames, rows, columns)]
         frames = max(together, frames // 2)
     last: set[Tile] = set()
-    for parts in (2**power for power in range(24)):
+    parts, most = 1, 2 * -(-rows // quantum) * -(-columns // quantum)
+    while parts <= most:
         level = {
             (frames, _cut(rows, parts, quantum), columns),
             (frames, rows, _cut(columns, parts, quantum)),
             (frames, _cut(rows, round(parts**0.5), quantum), _cut(columns, -(-parts // round(parts**0.5)), quantum)),
         }
-        if level == last:
-            return
-        last = level
-        yield sorted(level, key=lambda tile: (-tile[1] * tile[2], -tile[2]))
+        if level != last:
+            yield sorted(level, key=lambda tile: (-tile[1] * tile[2], -tile[2]))
+        last, parts = level, 2 * parts
 
 
 def choose(
@@ -379,7 +379,10 @@ class Plan:
         fits = choose(self.producer, self.planes, within=self.budget, collected=True)
         with limited_threads(fits.forecast.threads):
             made = _collect(self.producer, self.planes, fits.tile)
-        shown = {name: (data.dims, _like(made[name], data)) for name, data in self.data[list(self.planes)].items()}
+        shown = {
+            name: (data.dims, _like(made[name], data), data.attrs)
+            for name, data in self.data[list(self.planes)].items()
+        }
         return self.data.drop_vars(self.planes).load().assign(shown)
 
     def save(self, path: str | Path, **options: Any) -> Any:
