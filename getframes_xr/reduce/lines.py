@@ -1,16 +1,16 @@
 """Lines: trails of satellites and aeroplanes, found in what a frame has more than the first image.
 
 A faint trail hides from every rule that looks at one pixel, yet summed along its line it stands far above the
-noise. Residuals v - P of quiet pixels are summed in 8 x 8 px bins; what all frames share at one place of the sky is
-no trail and is taken out; the clipped significance of the bins is summed along all lines (432 angles, Radon), 1 and
-2 bins wide, minus the bins at +-2..4 beside. Above Z = 7 the line is refined on 2 x 2 px bins (centroids in pieces,
-straight fit) and masked across the frame with the half width
+noise. Residuals v - P of quiet pixels are summed in 8 x 8 px bins; what all frames share at one place of the sky, or
+of the detector, is no trail and is taken out; the clipped significance of the bins is summed along all lines (432
+angles, Radon), 1 and 2 bins wide, minus the bins at +-2..4 beside. Above Z = 7 the line is refined on 2 x 2 px bins
+(centroids in pieces, straight fit) and masked across the frame with the half width
 
     1 + s sqrt(2 ln(max(5, 3 A) / 0.3)) px,   s = 1.155 FWHM / 2.355,   A the peak in tenths of a raw pixel's noise,
 
 where the profile has fallen far below the noise of a stack; then the next line, at most 4 per frame. Lines are
-written x cos(angle) + y sin(angle) = offset in absolute pixels of the frame. Source: the recipe of
-docs/explanation/stacking.md.
+written x cos(angle) + y sin(angle) = offset in absolute pixels of the frame. A line that stands at one place of the
+detector in many frames is the detector's, no trail (``without_static``).
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from getframes_xr.engine.tables import loaded
 from getframes_xr.reduce.first_image import clean_frames, read_first
 from getframes_xr.reduce.line_fit import FINE_PX, N_ANGLES, refine, strongest_line
 from getframes_xr.reduce.moves import Moves, read_moves
-from getframes_xr.reduce.residual import CommonBins, ResidualBins, look_up, without_plane
+from getframes_xr.reduce.residual import CommonBins, DetectorBins, ResidualBins, look_up, without_plane
 
 COARSE_PX = 8
 MOST_LINES = 4
@@ -42,6 +42,8 @@ LEAST_Z = 7.0
 LEAST_SHARE = 8  # a coarse bin counts when 1 / 8 of its pixels are quiet
 CLIP_Z = 2.0  # of a bin
 USUAL_FWHM_PX = 4.5
+SAME_DEG, SAME_PX = 3.0, 24.0
+FEWEST_STATIC, STATIC_SHARE = 3, 0.05
 COLUMNS = ("angle_deg", "offset_px", "half_width_px", "z", "amplitude")
 
 
@@ -93,15 +95,19 @@ class FrameLines(Producer):
     Parameters
     ----------
     coarse : bins of 8 px of all frames (Held)
-    common : what they share (Held)
+    common : what they share at one place of the sky (Held)
+    detector : what they share at one place of the detector (Held)
+    sky : float64 (frame), sky that the detector's slope belongs to
     fine : bins of 2 px, made for the frames that show a line
     moves : Moves of the used frames
     """
 
     coarse: Producer
     common: Producer
+    detector: Producer
     fine: Producer
     moves: Moves
+    sky: Array
 
     @cached_property
     def grid(self) -> Grid:
@@ -119,6 +125,7 @@ class FrameLines(Producer):
         return [
             (self.coarse, self.coarse.grid.window.with_frames(window.frames)),
             (self.common, self.common.grid.window),
+            (self.detector, self.detector.grid.window),
             (self.fine, self.fine.grid.window.with_frames(window.frames)),
         ]
 
@@ -147,6 +154,7 @@ class FrameLines(Producer):
             shared, self.moves.transforms[number], COARSE_PX, one.y.start, one.x.start, self.common.grid.y.start,
             self.common.grid.x.start, background,
         )  # fmt: skip
+        background += self._detector_part(number)
         valid = (samples >= COARSE_PX * COARSE_PX // LEAST_SHARE).astype(np.uint8)
         if valid.sum() < 100:
             return []
@@ -169,6 +177,12 @@ class FrameLines(Producer):
             _erase(valid, COARSE_PX, one.y.start, one.x.start, line, COARSE_PX * 0.75)
             _erase(fine[1], FINE_PX, self.fine.grid.y.start, self.fine.grid.x.start, line, FINE_PX * 0.75)
         return found
+
+    def _detector_part(self, number: int) -> Array:
+        """What the detector adds to the bins of one frame."""
+        own = self.detector.produce(self.detector.grid.window, ("level", "slope"))
+        part: Array = own["level"] + np.float32(self.sky[number]) * own["slope"]
+        return part
 
     def _fine(self, number: int, background: Array) -> tuple[Array, Array]:
         """Fine bins of one frame, the background of the coarse ones taken off."""
@@ -240,11 +254,48 @@ def find_lines(clean: xr.Dataset | xr.DataArray, moves: xr.Dataset, first: xr.Da
     held = picture if isinstance(picture, Held | ArrayFrames) else Held(picture)  # read many times
     coarse = Held(ResidualBins(frames, held, table, COARSE_PX))
     common = Held(CommonBins(coarse, table, COARSE_PX))
-    found = FrameLines(coarse, common, ResidualBins(frames, held, table, FINE_PX), table)
+    detector = DetectorBins(coarse, common, table, COARSE_PX)
+    fine = ResidualBins(frames, held, table, FINE_PX)
+    found = FrameLines(coarse, common, Held(detector), fine, table, detector.sky)
     rows = lazy(found)["line"].rename(y="line").drop_vars(["line"], errors="ignore")
     units = ("deg", "pixel", "pixel", "", "")
     columns = {name: rows.isel(x=k, drop=True).assign_attrs(units=units[k]) for k, name in enumerate(COLUMNS)}
-    return xr.Dataset(columns)
+    y, x = frames.grid.y, frames.grid.x
+    centre = [0.5 * (y.start + y.stop - 1), 0.5 * (x.start + x.stop - 1)]
+    return xr.Dataset(columns, attrs={"frame_centre": centre})
+
+
+def without_static(lines: xr.Dataset) -> xr.Dataset:
+    """The table without lines that stand at one place of the detector in several frames; loaded.
+
+    Parameters
+    ----------
+    lines : loaded table of ``find_lines``
+
+    Returns
+    -------
+    The same table, NaN where a line has company (within 3 deg, 24 px at the frame's centre) in at least 3 frames and
+    5 % of all
+
+    Raises
+    ------
+    DataError : the table is lazy or lacks a column
+    """
+    table = loaded(lines, *COLUMNS)
+    angle, offset = np.deg2rad(table["angle_deg"].values), table["offset_px"].values
+    y, x = table.attrs.get("frame_centre", (0.0, 0.0))
+    offset = offset - (x * np.cos(angle) + y * np.sin(angle))
+    frame = np.broadcast_to(np.arange(len(angle))[:, None], angle.shape)
+    known = np.isfinite(angle)
+    a, o, f = angle[known], offset[known], frame[known]
+    turned = np.remainder(a[:, None] - a[None, :] + 0.5 * np.pi, np.pi) - 0.5 * np.pi
+    flipped = np.cos(a[:, None] - a[None, :]) < 0  # one line, written with the opposite normal
+    beside = np.where(flipped, o[:, None] + o[None, :], o[:, None] - o[None, :])
+    company = (np.abs(turned) < np.deg2rad(SAME_DEG)) & (np.abs(beside) < SAME_PX)
+    n_frames = np.array([len(np.unique(f[row])) for row in company], dtype=np.int64)
+    static = np.zeros(angle.shape, bool)
+    static[known] = n_frames >= max(FEWEST_STATIC, STATIC_SHARE * len(angle))
+    return table.assign({name: table[name].where(~static) for name in COLUMNS})
 
 
 def read_lines(lines: xr.Dataset | None) -> Array:
@@ -256,7 +307,7 @@ def read_lines(lines: xr.Dataset | None) -> Array:
     """
     if lines is None:
         return np.empty((0, 5))
-    table = loaded(lines, "angle_deg", "offset_px", "half_width_px")
+    table = without_static(lines)
     frames = np.broadcast_to(table["frame"].values[:, None], table["angle_deg"].shape)
     turns = [math.radians(angle) for angle in table["angle_deg"].values.ravel()]
     rows = np.stack(

@@ -4,8 +4,8 @@ Of each unflagged pixel v - P (P bilinear) is added to its bin where the place i
 the first image know it, and the first image differs by less than the noise of a raw pixel within 3 x 3 (no stars,
 no steep nebula); clipped at +-4 sigma, all colours together. The bins that all frames share at one place of the sky
 (their mean on a canvas grid of the same bins, after a plane per frame) are no trail: borders of other frames, faint
-stars. A bin meets its samples in one order (blocks of the frame, colour phases, rows), so its bytes do not depend
-on the window.
+stars. Nor is what they share at one place of the detector. A bin meets its samples in one order
+(blocks of the frame, colour phases, rows), so its bytes do not depend on the window.
 """
 
 from __future__ import annotations
@@ -372,3 +372,115 @@ class CommonBins(Producer):
         one = self.bins.grid.window.with_frames(Span(0, 1))
         scratch = 96 * one.pixels  # the fit of the plane, float64
         return 28 * self.grid.window.pixels + scratch + self.bins.peak_bytes(one, ("sum", "samples"))
+
+
+FEWEST_FOR_DETECTOR = 5  # with fewer frames a trail of one would be taken for the detector
+FEWEST_FOR_SLOPE = 12
+OUTLIER = 3.0  # robust sigma
+
+
+@dataclass(frozen=True, eq=False)
+class DetectorBins(Producer):
+    """What the frames share at one place of the detector: ``level`` + ``slope`` x (sky of the frame - mean sky).
+
+    Glow and rows that differ are constant, what vignetting leaves at the edges goes with the sky. Each bin is fitted
+    over all frames, once more without what is far off (trails); what is common on the sky is taken off before.
+    """
+
+    bins: Producer
+    common: Producer
+    moves: Moves
+    bin_px: int
+
+    @cached_property
+    def grid(self) -> Grid:
+        return Grid(self.bins.grid.y, self.bins.grid.x)
+
+    @cached_property
+    def planes(self) -> Mapping[str, Plane]:
+        return {name: Plane(np.dtype(np.float32), self.bins.planes["sum"].units) for name in ("level", "slope")}
+
+    @property
+    def preferred_chunks(self) -> tuple[int, int, int]:
+        return 1, -1, -1
+
+    @cached_property
+    def sky(self) -> Array:
+        """Sky of each frame about the mean of all, in units of its spread; float64 (frame), 0 where it is steady."""
+        level = self.moves.sky[:, :, 0].mean(axis=1)
+        spread = level.std()
+        steady = len(level) < FEWEST_FOR_SLOPE or not spread > 1e-3 * abs(level.mean())
+        sky: Array = np.zeros(len(level)) if steady else (level - level.mean()) / spread
+        return sky
+
+    def upstream(self, window: Window, planes: Collection[str]) -> list[tuple[Producer, Window]]:
+        return [(self.bins, self.bins.grid.window), (self.common, self.common.grid.window)]
+
+    def _produce(self, window: Window, planes: frozenset[str]) -> Patch:
+        whole, shape = self.bins.grid.window, (len(self.grid.y), len(self.grid.x))
+        n_frames = len(self.moves.transforms)
+        level, slope = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
+        if n_frames >= FEWEST_FOR_DETECTOR:
+            shared = self.common.produce(self.common.grid.window, ("mean",))["mean"]
+            left = np.empty((n_frames, *shape), np.float32)
+            background = np.empty(shape, np.float32)
+            for number in range(n_frames):
+                patch = self.bins.produce(whole.with_frames(Span(number, number + 1)), ("sum", "samples"))
+                left[number] = excess(patch["sum"][0], patch["samples"][0], shared, self, number, background)
+            for row in range(shape[0]):
+                level[row], slope[row] = fit_row(left[:, row].astype(np.float64), self.sky)
+        return Patch(self.grid.window, {"level": level, "slope": slope}, timed=False).only(planes).crop(window)
+
+    def peak_bytes(self, window: Window, planes: Collection[str]) -> int:
+        one = self.bins.grid.window.with_frames(Span(0, 1))
+        frames = 4 * len(self.moves.transforms) * one.pixels
+        scratch = 96 * one.pixels + 96 * len(self.moves.transforms) * len(self.grid.x)
+        return frames + scratch + 4 * self.common.grid.window.pixels + self.bins.peak_bytes(one, ("sum", "samples"))
+
+
+def fit_row(values: Array, sky: Array) -> tuple[Array, Array]:
+    """Level and slope against the sky of a row of bins, without outliers.
+
+    Parameters
+    ----------
+    values : float64 (frame, bin), NaN where a bin is empty
+    sky : float64 (frame)
+
+    Returns
+    -------
+    level, slope : float64 (bin), 0 where nothing is known
+    """
+    seen = np.isfinite(values)
+    filled = np.where(seen, values, 0.0)
+    level = np.array(
+        [np.median(column[good]) if good.any() else 0.0 for column, good in zip(values.T, seen.T, strict=True)]
+    )
+    slope = np.zeros_like(level)
+    for _ in range(2):
+        off = np.abs(filled - level - sky[:, None] * slope)
+        scatter = _medians(off, seen)
+        weight = (seen & (off <= OUTLIER * 1.4826 * scatter)).astype(np.float64)
+        n, s, ss = weight.sum(axis=0), (weight * sky[:, None]).sum(axis=0), (weight * sky[:, None] ** 2).sum(axis=0)
+        v, sv = (weight * filled).sum(axis=0), (weight * sky[:, None] * filled).sum(axis=0)
+        spread = n * ss - s * s
+        sloped = spread > 1e-3 * n * n
+        slope = np.where(sloped, (n * sv - s * v) / np.where(sloped, spread, 1.0), 0.0)
+        level = np.where(n > 0, (v - slope * s) / np.maximum(n, 1.0), 0.0)
+    return level, slope
+
+
+def _medians(values: Array, seen: Array) -> Array:
+    """Median of each column's seen values, 0 where there are none."""
+    columns = zip(values.T, seen.T, strict=True)
+    return np.array([np.median(column[good]) if good.any() else 0.0 for column, good in columns])
+
+
+def excess(sums: Array, samples: Array, shared: Array, detector: DetectorBins, number: int, background: Array) -> Array:
+    """Means of a frame's bins minus their plane and what is common on the sky; NaN where a bin is empty."""
+    means, _ = without_plane(sums, samples)
+    own, sky = detector.bins.grid, detector.common.grid
+    look_up(
+        shared, detector.moves.transforms[number], detector.bin_px, own.y.start, own.x.start, sky.y.start,
+        sky.x.start, background,
+    )  # fmt: skip
+    return np.where(samples > 0, means - background, np.float32(np.nan))

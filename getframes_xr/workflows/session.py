@@ -49,7 +49,7 @@ from getframes_xr.measure.stars import find_stars
 from getframes_xr.reduce.calibrate import calibrate
 from getframes_xr.reduce.cosmetic import cosmetic
 from getframes_xr.reduce.first_image import first_image
-from getframes_xr.reduce.lines import find_lines
+from getframes_xr.reduce.lines import find_lines, without_static
 from getframes_xr.reduce.master import master
 from getframes_xr.reduce.normalise import normalise
 from getframes_xr.reduce.splat import splat
@@ -221,9 +221,10 @@ def _reduce(folder: RunFolder, session: xr.DataTree, lights: xr.Dataset, options
 
     deposit = [token, options.keep, options.canvas, options.kappa, options.tolerance, options.lines]
     first = _store(folder, "first", deposit[:2], first_image(clean, moves))
-    lines = (
-        _table(folder, "lines", deposit[:2], lambda: find_lines(clean, moves, first).load()) if options.lines else None
-    )
+    lines = None
+    if options.lines:
+        found = partial(find_lines, clean, moves, first)
+        lines = _table(folder, "lines", deposit[:2], lambda: without_static(found().load()))
     stacked = splat(
         clean, moves, first=first, lines=lines, kappa=options.kappa, tolerance=options.tolerance, canvas=options.canvas
     )

@@ -40,7 +40,7 @@ from getframes_xr.reduce.level import level
 from getframes_xr.reduce.lines import COARSE_PX, FINE_PX, FrameLines
 from getframes_xr.reduce.master import Equalised, FrameLevels
 from getframes_xr.reduce.moves import read_moves
-from getframes_xr.reduce.residual import CommonBins, ResidualBins
+from getframes_xr.reduce.residual import CommonBins, DetectorBins, ResidualBins
 from getframes_xr.reduce.splat import splat
 from getframes_xr.reduce.warp import warp
 
@@ -427,7 +427,14 @@ def CommonBins_coarse(folder: Path, size: Size) -> Producer:
 def FrameLines_of_a_trail(folder: Path, size: Size) -> Producer:
     larger = 4 if size[1] < 100 else 1  # a line needs bins of 8 px, and a first image that is deep enough
     coarse, fine, common = search((18, larger * size[1], larger * size[2]))
-    return FrameLines(Held(coarse), Held(common), fine, fine.moves)
+    detector = DetectorBins(Held(coarse), Held(common), fine.moves, COARSE_PX)
+    return FrameLines(Held(coarse), Held(common), Held(detector), fine, fine.moves, detector.sky)
+
+
+@case
+def DetectorBins_coarse(folder: Path, size: Size) -> Producer:
+    coarse, fine, common = search(size)
+    return DetectorBins(Held(coarse), Held(common), fine.moves, COARSE_PX)
 
 
 LINE = xr.Dataset(

@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 import pytest
+import xarray as xr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -14,9 +15,25 @@ from getframes_xr.core.window import Span
 from getframes_xr.engine.lazy import as_producer
 from getframes_xr.reduce.first_image import first_image
 from getframes_xr.reduce.line_fit import angle_table, line_significance, radon, refine, strongest_line
-from getframes_xr.reduce.lines import COARSE_PX, find_lines, half_width_px, mark_line, read_lines
+from getframes_xr.reduce.lines import (
+    COARSE_PX,
+    COLUMNS,
+    find_lines,
+    half_width_px,
+    mark_line,
+    read_lines,
+    without_static,
+)
 from getframes_xr.reduce.moves import read_moves
-from getframes_xr.reduce.residual import CommonBins, ResidualBins, local_contrast, look_up, spread, without_plane
+from getframes_xr.reduce.residual import (
+    CommonBins,
+    ResidualBins,
+    fit_row,
+    local_contrast,
+    look_up,
+    spread,
+    without_plane,
+)
 from getframes_xr.reduce.splat import splat
 from tests.reduce.night import night, with_frames
 from tests.strategies import windows
@@ -251,3 +268,37 @@ def test_a_first_image_of_another_kind_is_refused():
     made = night(3, (60, 70))
     with pytest.raises(DataError, match="first_image"):
         find_lines(made.clean, made.moves, made.clean.rename(flags="count"))
+
+
+def test_a_line_that_stands_on_the_detector_is_no_trail():
+    n = 40
+    columns = {name: np.full((n, 4), np.nan) for name in COLUMNS}
+    for frame in range(12):  # the same edge in twelve frames, once written with the opposite normal
+        flip = frame == 5
+        columns["angle_deg"][frame, 0] = 179.6 if flip else 0.4 * (frame % 3)
+        columns["offset_px"][frame, 0] = -20.0 if flip else 20.0 + frame % 4
+    columns["angle_deg"][20, 0], columns["offset_px"][20, 0] = 40.0, 500.0  # trails
+    columns["angle_deg"][21, 0], columns["offset_px"][21, 0] = 41.0, 300.0
+    columns["z"] = np.where(np.isfinite(columns["angle_deg"]), 9.0, np.nan)
+    table = xr.Dataset(
+        {name: (("time", "line"), values) for name, values in columns.items()},
+        {"frame": ("time", np.arange(n))},
+        {"frame_centre": [0.0, 0.0]},
+    )
+    kept = without_static(table)
+    assert list(kept.frame.values[np.isfinite(kept.z.values).any(axis=1)]) == [20, 21]
+
+
+def test_the_detectors_part_follows_the_sky_and_forgives_a_trail():
+    rng = np.random.default_rng(8)
+    sky = np.linspace(-1.5, 1.5, 30)
+    level, slope = rng.normal(0, 3, 50), rng.normal(0, 2, 50)
+    values = level + sky[:, None] * slope + rng.normal(0, 0.1, (30, 50))
+    values[7, :20] += 25.0  # a trail
+    values[3, 10] = np.nan
+    got_level, got_slope = fit_row(values, sky)
+    # 0.1 / sqrt(30) and 0.1 / sqrt(sum s^2 = 24), 5 sigma
+    np.testing.assert_allclose(got_level, level, atol=5 * 0.1 / np.sqrt(29))
+    np.testing.assert_allclose(got_slope, slope, atol=5 * 0.1 / np.sqrt(22))
+    empty_level, empty_slope = fit_row(np.full((30, 2), np.nan), sky)
+    assert not empty_level.any() and not empty_slope.any()
