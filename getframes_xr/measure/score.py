@@ -14,6 +14,7 @@ import xarray as xr
 
 from getframes_xr.core.errors import DataError
 from getframes_xr.engine.tables import loaded
+from getframes_xr.measure.registration import SIMULATED
 
 
 def score(stars: xr.Dataset, moves: xr.Dataset | None = None) -> xr.Dataset:
@@ -53,7 +54,11 @@ def score(stars: xr.Dataset, moves: xr.Dataset | None = None) -> xr.Dataset:
     used &= known
     middle = np.median(merit[used]) if used.any() else 1.0
     time = ("time",)
-    coordinates = {name: value for name, value in stars.coords.items() if set(value.dims) <= {"time"}}
+    coordinates = {
+        name: value.variable
+        for name, value in stars.coords.items()
+        if set(value.dims) <= {"time"} and name not in SIMULATED
+    }
     return xr.Dataset(
         {
             "score": (time, np.where(used, np.nan_to_num(merit) / middle, 0.0)),
