@@ -3,7 +3,7 @@
     c(d) = <G_f(p), G_ref(p + d)> / sqrt(<G_f^2> <G_ref^2>),   G = gauss(1 cell) - gauss(8 cells) of binned frames
 
 Pixels repeat from frame to frame (hot pixels, fixed pattern, row offsets), the sky moves. So rows and columns lose
-their medians, outliers are cut at 4 sigma, pixels are averaged into cells of at least 4 x 4 px, the band-pass leaves
+their medians, outliers are cut at 4 sigma, pixels are averaged into cells of 2 px or more, the band-pass leaves
 structures of 1 to 8 cells, and what a pattern still adds, a peak at no shift of exactly known form, is fitted on top
 of a smooth surface and taken away. The highest point is refined by a paraboloid. A frame is verified when its peak
 stands 6 sigma above the map and a coarser band finds the same place. A peak at no shift is believed only in a session
@@ -203,7 +203,7 @@ def phase_shifts(clean: xr.Dataset | xr.DataArray, *, reference: int | None = No
     at = 0 if reference is None else int(np.argmax(frames == reference))
     if reference is not None and frames[at] != reference:
         raise DataError(f"reference: there is no frame {reference}; known: {frames.min()} .. {frames.max()}")
-    cell = max(2 if min(shape) < 256 else 4, int(np.ceil(np.sqrt(shape[0] * shape[1] / _MOST_CELLS))))
+    cell = max(2, int(np.ceil(np.sqrt(shape[0] * shape[1] / _MOST_CELLS))))
     size = {"cell_y": shape[0] // cell, "cell_x": shape[1] // cell}
     cells = per_frame(producer, planes, BinFrame(plane, cell), {"cells": Column(np.dtype(np.float32), "", size)})
     results = xr.apply_ufunc(

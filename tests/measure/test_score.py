@@ -1,0 +1,55 @@
+"""Scores of frames."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from getframes_xr.core.errors import DataError
+from getframes_xr.measure.registration import register
+from getframes_xr.measure.score import score
+from getframes_xr.reduce.normalise import normalise
+from tests.measure.star_tables import move_of, sky_of, star_table
+
+
+def night(n=8):
+    rng = np.random.default_rng(71)
+    return star_table(rng, [move_of(0.5 * k, (2.0 * k, 1.0)) for k in range(n)], sky_of(rng))
+
+
+def test_a_frame_of_half_the_variance_counts_twice() -> None:
+    stars = night()
+    stars["variance"].values[2] = 60.0
+    found = score(stars)
+    assert found["score"].values[2] == pytest.approx(2.0)
+    assert np.median(found["score"].values) == pytest.approx(1.0)
+
+
+def test_width_counts_squared() -> None:
+    stars = night()
+    stars["fwhm_px"].values[4] = 6.0
+    assert score(stars)["score"].values[4] == pytest.approx(0.25)
+
+
+def test_every_rejected_frame_has_a_reason() -> None:
+    stars = night()
+    stars["y"].values[3], stars["x"].values[3] = np.nan, np.nan
+    moves = register(stars)
+    for table in (moves, normalise(stars, moves)):
+        found = score(stars, table)
+        assert found["score"].values[3] == 0 and not found["used"].values[3]
+        assert "no match" in found["verdict"].values[3]
+        assert (found["score"].values[found["used"].values] > 0).all()
+
+
+def test_a_frame_that_could_not_be_measured_is_not_used() -> None:
+    stars = night()
+    stars["variance"].values[1] = np.nan
+    found = score(stars)
+    assert not found["used"].values[1] and "could not be measured" in found["verdict"].values[1]
+
+
+def test_tables_of_different_frames_are_refused() -> None:
+    stars = night()
+    with pytest.raises(DataError, match="different frames"):
+        score(stars, register(stars).isel(time=slice(1, None)))
