@@ -115,7 +115,9 @@ def stack_case(folder: Path, n: int = 60, shape: tuple[int, int] = (1024, 1024))
         # ccdproc clips once, we until nothing more falls: the means differ by a small part of their error
         assert abs(np.mean(one - two)) < 0.05 and np.std(one - two) < 0.5 * 12 / np.sqrt(n)
 
-    return Case(f"stack of {n} FITS, sigma clip, against ccdproc", ours, theirs, check, n * shape[0] * shape[1], 40.0, 3)
+    return Case(
+        f"stack of {n} FITS, sigma clip, against ccdproc", ours, theirs, check, n * shape[0] * shape[1], 40.0, 3
+    )
 
 
 def clip_case(n: int = 60, side: int = 512) -> Case:
@@ -182,4 +184,6 @@ def warp_case(*, shift_only: bool, side: int = 2048) -> Case:
         np.testing.assert_allclose(one[inner], two[inner], atol=0.1)
 
     kind = "pure shift" if shift_only else "rotation"
-    return Case(f"bicubic warp, {kind}, against scipy order 3", ours, theirs, check, side * side, 40.0 if shift_only else 10.0)
+    return Case(
+        f"bicubic warp, {kind}, against scipy order 3", ours, theirs, check, side * side, 40.0 if shift_only else 10.0
+    )

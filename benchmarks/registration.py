@@ -19,7 +19,11 @@ def registration_case(folder: Path, n: int = 60, shape: tuple[int, int] = (540, 
         telescope=gx.Telescope(aperture_diameter_m=0.05, throughput=0.8, plate_scale_arcsec_per_px=2.4, band="green"),
         psf=gx.psf.Moffat(fwhm_arcsec=7.0, beta=3.5),
         sources=[gx.StarField(n=500, magnitude=(7.5, 13.5), seed=3), gx.Sky(mag_per_arcsec2=19.0)],
-        pointing=gx.Pointing(jitter_arcsec=2.0, drift_arcsec_per_s=(0.05, -0.03), field_rotation=gx.pointing.FieldRotation(rate_deg_per_s=0.01)),
+        pointing=gx.Pointing(
+            jitter_arcsec=2.0,
+            drift_arcsec_per_s=(0.05, -0.03),
+            field_rotation=gx.pointing.FieldRotation(rate_deg_per_s=0.01),
+        ),
     )
     camera = gx.Camera.preset("seestar_s50").replace(shape=shape)
     frames = gx.observe(scene, camera, gx.Exposures(n=n, exposure_s=10.0), seed=2, planes=("adu", "flags")).load()
@@ -45,4 +49,6 @@ def registration_case(folder: Path, n: int = 60, shape: tuple[int, int] = (540, 
             xy = corners[:, ::-1] @ theirs_[:, :2].T + theirs_[:, 2]
             assert np.abs(at - xy[:, ::-1]).max() < 0.5
 
-    return Case(f"stars + registration of {n} colour frames, astroalign", ours, theirs, check, n * shape[0] * shape[1], 3.0, 3)
+    return Case(
+        f"stars + registration of {n} colour frames, astroalign", ours, theirs, check, n * shape[0] * shape[1], 3.0, 3
+    )
