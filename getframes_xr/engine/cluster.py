@@ -1,37 +1,64 @@
 """Workers of dask's scheduler: on this machine or on many, each with the package loaded and an allocator that is fast.
 
 Frames do not know who computes them, so a cluster gives the same bytes. Three things make it work well: every worker
-imports the package before its first task (kernels come from the cache on disk), the budget of a task is 0.6 of the
-smallest worker's limit (above that dask spills), and workers started here keep glibc's trim threshold high: the nanny's
-default of 64 kB costs up to 2.5 times the CPU, because every temporary array is mapped and given back.
+loads the package and its kernels before its first task, the budget of a task is 0.6 of the smallest worker's limit
+(above that dask spills), and the allocator is mended. The nanny starts workers with MALLOC_TRIM_THRESHOLD_ = 64 kB;
+setting that variable to anything ends glibc's own adapting of the mmap threshold, so that every array above 128 kB is
+mapped, cleared and unmapped again: temporaries of 1 MB took 17 times the CPU, of 16 MB 3 times. Workers started here run
+without it; for others the plugin sets both thresholds to what glibc would have adapted to.
 """
 
 from __future__ import annotations
 
+import ctypes
 import os
+import sys
 from typing import Any, Final
 
 import dask
+import numpy as np
 from distributed import Client, WorkerPlugin
 
+from getframes_xr.core.draws import Draws
 from getframes_xr.core.errors import OptionError
+from getframes_xr.core.window import Span
 from getframes_xr.engine.budget import bytes_of_text
 
-TRIM_BYTES: Final = 256 * 2**20
+MMAP_BYTES: Final = 32 * 2**20  # glibc's own maximum of the adapted threshold
+TRIM_BYTES: Final = 2 * MMAP_BYTES
+_NEEDED: Final = ("observe", "calibrate", "find_stars", "stack", "warp", "splat", "open_frames", "save_frames")
+_TRIM_VARIABLE: Final = "MALLOC_TRIM_THRESHOLD_"
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of <malloc.h>
 CONNECT_S: Final = 10
 _PLUGIN: Final = "getframes-xr"
 
 
 class LoadPackage(WorkerPlugin):  # type: ignore[misc]
-    """Import the package and what every task needs before a worker's first task."""
+    """Load the package and its kernels and mend the allocator, before a worker's first task."""
 
     name = _PLUGIN
 
     def setup(self, worker: Any) -> None:
-        import numba  # noqa: F401
-        import xarray  # noqa: F401
+        mend_allocator()
+        warm()
 
-        import getframes_xr.engine.lazy  # noqa: F401
+
+def mend_allocator() -> bool:
+    """Undo what ``MALLOC_TRIM_THRESHOLD_`` does to large arrays; True where there was something to undo."""
+    if _TRIM_VARIABLE not in os.environ or "MALLOC_MMAP_THRESHOLD_" in os.environ or sys.platform != "linux":
+        return False
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # not every C library has it
+    return mallopt is not None and bool(mallopt(_M_MMAP_THRESHOLD, MMAP_BYTES) & mallopt(_M_TRIM_THRESHOLD, TRIM_BYTES))
+
+
+def warm() -> None:
+    """Load the rooms that work in tasks, by the public names that need them, and run the kernels of noise once."""
+    front_door = sys.modules[__name__.partition(".")[0]]
+    for name in _NEEDED:
+        getattr(front_door, name)
+    draws = Draws((0, 0), np.zeros(1, np.int64), Span(0, 1), Span(0, 8), 0)
+    draws.normal()
+    draws.poisson(np.full((1, 1, 8), 3.0, np.float32))
 
 
 def client(
@@ -68,17 +95,17 @@ def client(
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise OptionError(name, value, "1 or more")
         environment = dict(dask.config.get("distributed.nanny.pre-spawn-environ", {}))
-        environment["MALLOC_TRIM_THRESHOLD_"] = TRIM_BYTES
+        environment.pop(_TRIM_VARIABLE, None)
         with dask.config.set({"distributed.nanny.pre-spawn-environ": environment}):
             found = Client(
                 n_workers=count,
                 threads_per_worker=threads,
                 memory_limit=bytes_of_text(memory),
-                dashboard_address=None,
+                dashboard_address=":0",
                 silence_logs=40,
             )
     found.register_plugin(LoadPackage())
     return found
 
 
-__all__ = ["LoadPackage", "client"]
+__all__ = ["LoadPackage", "client", "mend_allocator", "warm"]

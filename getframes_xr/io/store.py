@@ -176,6 +176,7 @@ def save_frames(
             sweep(store, root.layouts)
             todo = _open_shards(store, root, journal)
             made = _write(store, root, producer, todo, fits, progress)
+            sweep(store, root.layouts)  # of workers that were killed on the way
             if not journal.finished:
                 journal.finish()
         except OSError as error:
