@@ -2,7 +2,8 @@
 
 ``memory`` means the resident memory of a whole process. Who runs the tasks decides: the workers of the active
 ``distributed`` client (threads of a worker, 0.6 of the smallest worker's limit: above that distributed spills), else
-dask's own settings in this process. Without a word from the user the budget is a quarter of the machine, at most 1 GiB.
+dask's own settings in this process. Without a word from the user the budget is a quarter of the machine, at most 1 GiB,
+but 256 MiB above what the process already holds (arrays loaded in a notebook) at least.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from getframes_xr.core.errors import OptionError
 
 MIB: Final = 2**20
 GIB: Final = 2**30
+ROOM_BYTES: Final = 256 * MIB  # a budget nobody asked for leaves this much above what the user already holds
 BASE_BYTES: Final = 300 * MIB  # a process with everything imported
 SHARE_OF_WORKER: Final = 0.6
 _UNITS: Final = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
@@ -146,8 +148,9 @@ def budget(size: str | int | None = None) -> Budget:
         found = _of_cluster(client, asked)
         if found is not None:
             return found
-    limit = min(machine_bytes() // 4, GIB) if asked is None else asked
-    return Budget(limit, _threads(), max(BASE_BYTES, resident_bytes()))
+    base = max(BASE_BYTES, resident_bytes())
+    limit = max(min(machine_bytes() // 4, GIB), base + ROOM_BYTES) if asked is None else asked
+    return Budget(limit, _threads(), base)
 
 
 def active_client() -> Any | None:

@@ -4,8 +4,8 @@ Frames do not know who computes them, so a cluster gives the same bytes. Three t
 loads the package and its kernels before its first task, the budget of a task is 0.6 of the smallest worker's limit
 (above that dask spills), and the allocator is mended. The nanny starts workers with MALLOC_TRIM_THRESHOLD_ = 64 kB;
 setting that variable to anything ends glibc's own adapting of the mmap threshold, so that every array above 128 kB is
-mapped, cleared and unmapped again: temporaries of 1 MB took 17 times the CPU, of 16 MB 3 times. Workers started here run
-without it; for others the plugin sets both thresholds to what glibc would have adapted to.
+mapped, cleared and unmapped again: temporaries of 1 MB took 17 times the CPU, of 16 MB 3 times. Workers started here
+run without it; for others the plugin sets both thresholds to what glibc would have adapted to.
 """
 
 from __future__ import annotations

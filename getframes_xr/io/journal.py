@@ -63,6 +63,10 @@ class Journal:
             partial.unlink(missing_ok=True)
             raise
 
+    def has(self, index: Index) -> bool:
+        """True where a shard has its mark."""
+        return (self.done / ".".join(map(str, index))).exists()
+
     def indices(self) -> set[Index]:
         """The shards that have a mark."""
         with os.scandir(self.done) as entries:

@@ -84,6 +84,9 @@ class WriteShards:
         grid, store = producer.grid, Path(self.store)
         first = next(iter(self.layouts))
         index = self._index(grid, window)
+        journal = Journal(store / first)
+        if journal.has(index):  # made by a worker that died before it could say so
+            return sum(journal.mark(index).sizes.values())
         try:
             with ExitStack() as stack:
                 writers = {
@@ -97,7 +100,7 @@ class WriteShards:
                         writers[name].put(start, patch.planes.pop(name))
                 results = {name: writer.finish() for name, writer in writers.items()}
             mark = Mark({n: d for n, (d, _) in results.items()}, {n: size for n, (_, size) in results.items()})
-            Journal(store / first).add(index, mark)
+            journal.add(index, mark)
         except OSError as error:
             raise _refused(store, error) from error
         return sum(size for _, size in results.values())
