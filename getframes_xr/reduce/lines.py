@@ -44,7 +44,8 @@ CLIP_Z = 2.0  # of a bin
 USUAL_FWHM_PX = 4.5
 SAME_DEG, SAME_PX = 3.0, 24.0
 FEWEST_STATIC, STATIC_SHARE = 3, 0.05
-COLUMNS = ("angle_deg", "offset_px", "half_width_px", "z", "amplitude")
+NEEDED = ("angle_deg", "offset_px", "half_width_px")  # to leave a line out of its frame
+COLUMNS = (*NEEDED, "z", "amplitude")
 
 
 @kernel
@@ -281,7 +282,7 @@ def without_static(lines: xr.Dataset) -> xr.Dataset:
     ------
     DataError : the table is lazy or lacks a column
     """
-    table = loaded(lines, *COLUMNS)
+    table = loaded(lines, *NEEDED)
     angle, offset = np.deg2rad(table["angle_deg"].values), table["offset_px"].values
     y, x = table.attrs.get("frame_centre", (0.0, 0.0))
     offset = offset - (x * np.cos(angle) + y * np.sin(angle))
@@ -295,7 +296,7 @@ def without_static(lines: xr.Dataset) -> xr.Dataset:
     n_frames = np.array([len(np.unique(f[row])) for row in company], dtype=np.int64)
     static = np.zeros(angle.shape, bool)
     static[known] = n_frames >= max(FEWEST_STATIC, STATIC_SHARE * len(angle))
-    return table.assign({name: table[name].where(~static) for name in COLUMNS})
+    return table.assign({name: table[name].where(~static) for name in COLUMNS if name in table})
 
 
 def read_lines(lines: xr.Dataset | None) -> Array:

@@ -427,52 +427,70 @@ class DetectorBins(Producer):
             for number in range(n_frames):
                 patch = self.bins.produce(whole.with_frames(Span(number, number + 1)), ("sum", "samples"))
                 left[number] = excess(patch["sum"][0], patch["samples"][0], shared, self, number, background)
-            for row in range(shape[0]):
-                level[row], slope[row] = fit_row(left[:, row].astype(np.float64), self.sky)
+            fit_bins(left, self.sky, level, slope)
         return Patch(self.grid.window, {"level": level, "slope": slope}, timed=False).only(planes).crop(window)
 
     def peak_bytes(self, window: Window, planes: Collection[str]) -> int:
         one = self.bins.grid.window.with_frames(Span(0, 1))
         frames = 4 * len(self.moves.transforms) * one.pixels
-        scratch = 96 * one.pixels + 96 * len(self.moves.transforms) * len(self.grid.x)
+        scratch = 96 * one.pixels + 8 * len(self.moves.transforms)
         return frames + scratch + 4 * self.common.grid.window.pixels + self.bins.peak_bytes(one, ("sum", "samples"))
 
 
-def fit_row(values: Array, sky: Array) -> tuple[Array, Array]:
-    """Level and slope against the sky of a row of bins, without outliers.
+@kernel
+def _median(values: Array, n: int) -> float:
+    """Give the median of the first n values, which are sorted in place; 0 where there are none."""
+    if n == 0:
+        return 0.0
+    held = values[:n]
+    held.sort()
+    return held[n // 2] if n % 2 == 1 else 0.5 * (held[n // 2 - 1] + held[n // 2])  # type: ignore[no-any-return]
+
+
+@kernel
+def fit_bins(values: Array, sky: Array, level: Array, slope: Array) -> None:
+    """Fit level and slope against the sky to every bin, twice, the second time without outliers.
 
     Parameters
     ----------
-    values : float64 (frame, bin), NaN where a bin is empty
+    values : float32 (frame, row, column), NaN where a bin is empty
     sky : float64 (frame)
-
-    Returns
-    -------
-    level, slope : float64 (bin), 0 where nothing is known
+    level, slope : float32 (row, column), written; 0 where nothing is known
     """
-    seen = np.isfinite(values)
-    filled = np.where(seen, values, 0.0)
-    level = np.array(
-        [np.median(column[good]) if good.any() else 0.0 for column, good in zip(values.T, seen.T, strict=True)]
-    )
-    slope = np.zeros_like(level)
-    for _ in range(2):
-        off = np.abs(filled - level - sky[:, None] * slope)
-        scatter = _medians(off, seen)
-        weight = (seen & (off <= OUTLIER * 1.4826 * scatter)).astype(np.float64)
-        n, s, ss = weight.sum(axis=0), (weight * sky[:, None]).sum(axis=0), (weight * sky[:, None] ** 2).sum(axis=0)
-        v, sv = (weight * filled).sum(axis=0), (weight * sky[:, None] * filled).sum(axis=0)
-        spread = n * ss - s * s
-        sloped = spread > 1e-3 * n * n
-        slope = np.where(sloped, (n * sv - s * v) / np.where(sloped, spread, 1.0), 0.0)
-        level = np.where(n > 0, (v - slope * s) / np.maximum(n, 1.0), 0.0)
-    return level, slope
-
-
-def _medians(values: Array, seen: Array) -> Array:
-    """Median of each column's seen values, 0 where there are none."""
-    columns = zip(values.T, seen.T, strict=True)
-    return np.array([np.median(column[good]) if good.any() else 0.0 for column, good in columns])
+    frames = values.shape[0]
+    held = np.empty(frames)
+    for row in range(values.shape[1]):
+        for column in range(values.shape[2]):
+            n_seen = 0
+            for frame in range(frames):
+                value = np.float64(values[frame, row, column])
+                if value == value:
+                    held[n_seen] = value
+                    n_seen += 1
+            base = _median(held, n_seen)
+            rise = 0.0
+            for _ in range(2):
+                n_seen = 0
+                for frame in range(frames):
+                    value = np.float64(values[frame, row, column])
+                    if value == value:
+                        held[n_seen] = abs(value - base - sky[frame] * rise)
+                        n_seen += 1
+                limit = OUTLIER * 1.4826 * _median(held, n_seen)
+                n, s, ss, v, sv = 0.0, 0.0, 0.0, 0.0, 0.0
+                for frame in range(frames):
+                    value = np.float64(values[frame, row, column])
+                    if value == value and abs(value - base - sky[frame] * rise) <= limit:
+                        n += 1.0
+                        s += sky[frame]
+                        ss += sky[frame] * sky[frame]
+                        v += value
+                        sv += sky[frame] * value
+                spread = n * ss - s * s
+                rise = (n * sv - s * v) / spread if spread > 1e-3 * n * n else 0.0
+                base = (v - rise * s) / n if n > 0.0 else 0.0
+            level[row, column] = base
+            slope[row, column] = rise
 
 
 def excess(sums: Array, samples: Array, shared: Array, detector: DetectorBins, number: int, background: Array) -> Array:

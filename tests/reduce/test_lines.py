@@ -28,7 +28,7 @@ from getframes_xr.reduce.moves import read_moves
 from getframes_xr.reduce.residual import (
     CommonBins,
     ResidualBins,
-    fit_row,
+    fit_bins,
     local_contrast,
     look_up,
     spread,
@@ -296,9 +296,12 @@ def test_the_detectors_part_follows_the_sky_and_forgives_a_trail():
     values = level + sky[:, None] * slope + rng.normal(0, 0.1, (30, 50))
     values[7, :20] += 25.0  # a trail
     values[3, 10] = np.nan
-    got_level, got_slope = fit_row(values, sky)
+    got_level, got_slope = np.empty((2, 1, values.shape[1]), np.float32)
+    fit_bins(values[:, None, :].astype(np.float32), sky, got_level, got_slope)
+    got_level, got_slope = got_level[0], got_slope[0]
     # 0.1 / sqrt(30) and 0.1 / sqrt(sum s^2 = 24), 5 sigma
     np.testing.assert_allclose(got_level, level, atol=5 * 0.1 / np.sqrt(29))
     np.testing.assert_allclose(got_slope, slope, atol=5 * 0.1 / np.sqrt(22))
-    empty_level, empty_slope = fit_row(np.full((30, 2), np.nan), sky)
+    empty_level, empty_slope = np.ones((2, 1, 2), np.float32)
+    fit_bins(np.full((30, 1, 2), np.nan, np.float32), sky, empty_level, empty_slope)
     assert not empty_level.any() and not empty_slope.any()
