@@ -45,7 +45,14 @@ def transit(run: Path, name: str) -> None:
     groups = np.array_split(np.arange(len(flux)), len(flux) // 8)
     figure, axes = plt.subplots(figsize=(8.0, 3.4), layout="constrained")
     axes.errorbar(hours, flux, error, fmt="o", ms=3, lw=0.7, color="#9db7d5", label="one exposure of 60 s")
-    axes.plot([hours[g].mean() for g in groups], [flux[g].mean() for g in groups], "o", ms=6, color="#14508c", label="mean of 8")
+    axes.plot(
+        [hours[g].mean() for g in groups],
+        [flux[g].mean() for g in groups],
+        "o",
+        ms=6,
+        color="#14508c",
+        label="mean of 8",
+    )
     axes.set(xlabel="hours UTC, 2017-12-20", ylabel="relative flux")
     axes.axvline(4.958, color="#b0562b", lw=1, ls="--", label="predicted mid-transit 04:57.5")
     axes.spines[["top", "right"]].set_visible(False)
