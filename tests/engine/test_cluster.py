@@ -1,11 +1,9 @@
-"""A cluster gives the same bytes as this process, also when a worker is killed in the middle."""
+"""The command line works through a scheduler, with the same bytes (kills and budgets: tests/deploy)."""
 
 from __future__ import annotations
 
 import contextlib
-import os
 import re
-import signal
 import subprocess
 import sys
 import time
@@ -14,18 +12,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import xarray as xr
 from astropy.io import fits
 
 import getframes_xr as gx
 from getframes_xr.core.errors import OptionError
 
 BIN = Path(sys.executable).parent
-
-
-def frames(n: int = 24) -> xr.Dataset:
-    camera = gx.Camera.preset("generic_ccd").replace(shape=(256, 256))
-    return gx.dark(camera, gx.Exposures(n=n, exposure_s=60.0), seed=1)
 
 
 @contextlib.contextmanager
@@ -55,16 +47,6 @@ def cluster(folder: Path, workers: int = 2) -> Iterator[tuple[str, list[subproce
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(20)
             process.kill()
-
-
-def test_a_killed_worker_does_not_show_in_the_values(tmp_path: Path) -> None:
-    expected = frames()["adu"].values
-    with cluster(tmp_path, workers=2) as (address, workers), gx.client(address) as client:
-        client.wait_for_workers(2, timeout=60)
-        waiting = client.compute(frames()["adu"].data)
-        time.sleep(0.3)
-        os.kill(workers[0].pid, signal.SIGKILL)
-        assert waiting.result(timeout=120).tobytes() == expected.tobytes()
 
 
 def test_a_job_goes_through_the_command_line_to_a_scheduler(tmp_path: Path) -> None:
