@@ -9,7 +9,7 @@ coordinates (float64: floor, then the fraction, and only then the integer origin
 frame is walked in 32 x 32 blocks aligned to the FRAME, inside a block one colour phase after the other, then rows; so
 every canvas pixel meets its samples in one order whatever the tile. One phase at a time also means one colour, weight
 and variance, and the sums of a pixel lie side by side (one cache line). Source: Fruchter & Hook (2002), PASP 114, 144,
-for the drop; the order of the loops is measured (docs/explanation/stacking.md).
+for the drop.
 """
 
 from __future__ import annotations
