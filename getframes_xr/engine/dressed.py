@@ -1,7 +1,8 @@
-"""Dressed: the same pixels under the per-frame coordinates that the user's Dataset shows.
+"""Dressed: the same pixels under the per-frame coordinates and with the planes that the user's Dataset shows.
 
-Lineage goes by pixels; a coordinate that was corrected (``assign_coords(gain_e_per_adu=...)``) or dropped must not come
-back behind the user's back. What is below keeps its own columns; what is put on top sees the user's.
+Lineage goes by pixels; a coordinate that was corrected (``assign_coords(gain_e_per_adu=...)``) or dropped, or a plane
+that was left out (``frames[["adu"]]``), must not come back behind the user's back. What is below keeps its own columns;
+what is put on top sees the user's.
 """
 
 from __future__ import annotations
@@ -22,20 +23,21 @@ from getframes_xr.engine.producer import Producer
 
 @dataclass(frozen=True, eq=False)
 class Dressed(Producer):
-    """``parent`` under other per-frame columns, CFA and WCS."""
+    """``parent`` under other per-frame columns, CFA and WCS, with the planes ``names`` alone."""
 
     parent: Producer
     columns: Mapping[str, Array] | None
     cfa: str | None
     wcs: str | None
+    names: tuple[str, ...]
 
     @cached_property
     def grid(self) -> Grid:
         return self.parent.grid.replace(columns=self.columns, cfa=self.cfa, wcs=self.wcs)
 
-    @property
+    @cached_property
     def planes(self) -> Mapping[str, Plane]:
-        return self.parent.planes
+        return {name: self.parent.planes[name] for name in self.names}
 
     def _produce(self, window: Window, planes: frozenset[str]) -> Patch:
         return self.parent.produce(window, planes)
@@ -47,20 +49,21 @@ class Dressed(Producer):
         return self.parent.peak_bytes(window, planes)
 
 
-def as_shown(producer: Producer, shown: xr.Dataset) -> Producer:
-    """``producer`` itself where ``shown`` has its coordinates, else dressed in those that it shows."""
+def as_shown(producer: Producer, shown: xr.Dataset, names: Collection[str]) -> Producer:
+    """``producer`` itself where ``shown`` has its coordinates and ``names`` are its planes, else dressed in these."""
     grid = producer.grid
     columns: dict[str, Array] | None = None
     if grid.columns is not None:
-        names = [*grid.columns, *(name for name in COLUMNS if name not in grid.columns)]
+        known = [*grid.columns, *(name for name in COLUMNS if name not in grid.columns)]
         columns = {"frame": grid.columns["frame"]}
-        columns |= {name: _column(shown, name, grid.n_frames) for name in names if _is_column(shown, name)}
+        columns |= {name: _column(shown, name, grid.n_frames) for name in known if _is_column(shown, name)}
     cfa, wcs = _text(shown, "cfa_pattern"), _text(shown, "wcs")
-    same = (cfa, wcs) == (grid.cfa, grid.wcs) and (
+    alike = set(names) == set(producer.planes) and (cfa, wcs) == (grid.cfa, grid.wcs)
+    same = alike and (
         columns is None
         or (set(columns) == set(grid.columns or {}) and all(_equal(columns[n], grid.column(n)) for n in columns))
     )
-    return producer if same else Dressed(producer, columns, cfa, wcs)
+    return producer if same else Dressed(producer, columns, cfa, wcs, tuple(sorted(names)))
 
 
 def _is_column(shown: xr.Dataset, name: str) -> bool:

@@ -137,7 +137,7 @@ def as_producer(data: xr.Dataset | xr.DataArray, planes: Collection[str] | None 
     Parameters
     ----------
     data : Dataset of planes, or one DataArray (integers are the plane ``adu``, floats ``image``, unless it is named)
-    planes : the planes that are needed, all by default
+    planes : the planes that are needed, all by default; the producer has these and no others
 
     Raises
     ------
@@ -156,7 +156,7 @@ def as_producer(data: xr.Dataset | xr.DataArray, planes: Collection[str] | None 
     ):
         producers = [item[0].as_producer() for item in found if item is not None]
         if len({producer.token() for producer in producers}) == 1:
-            return as_shown(producers[0], data)
+            return as_shown(producers[0], data, names)
     sample = data[names]
     grid = grid_of(sample)
     arrays = {name: sample[name].transpose(*grid.dims).variable._data for name in names}

@@ -43,6 +43,7 @@ from getframes_xr.reduce.moves import read_moves
 from getframes_xr.reduce.residual import CommonBins, DetectorBins, ResidualBins
 from getframes_xr.reduce.splat import splat
 from getframes_xr.reduce.warp import warp
+from getframes_xr.workflows.observe import lights
 
 Size = tuple[int, int, int]
 Make = Callable[[Path, Size], Producer]
@@ -210,7 +211,7 @@ def Shifted_mosaic(folder: Path, size: Size) -> Producer:
 @case
 def Staged_camera(folder: Path, size: Size) -> Producer:
     camera = gx.Camera.preset("generic_cmos").replace(shape=size[1:], serial="law")
-    return as_producer(gx.observe(scene(), camera, exposures(size[0]), seed=5))
+    return lights(scene(), camera, exposures(size[0]), seed=5)
 
 
 @case
@@ -219,7 +220,7 @@ def Staged_colour_with_history(folder: Path, size: Size) -> Producer:
         full_well_e=11_200.0, capture=(0.02,), release_time_s=(60.0,), horizon_frames=2, period_frames=3
     )
     camera = gx.Camera.preset("seestar_s50").replace(shape=size[1:]).with_stage(remembering)
-    return as_producer(gx.observe(scene(), camera, exposures(size[0]), seed=5))
+    return lights(scene(), camera, exposures(size[0]), seed=5)
 
 
 @case
@@ -437,13 +438,8 @@ def DetectorBins_coarse(folder: Path, size: Size) -> Producer:
     return DetectorBins(Held(coarse), Held(common), fine.moves, COARSE_PX)
 
 
-LINE = xr.Dataset(
-    {
-        name: (("time", "line"), [[value]])
-        for name, value in (("angle_deg", 45.0), ("offset_px", 20.0), ("half_width_px", 2.0))
-    },
-    {"frame": ("time", [11])},
-)
+ONE_LINE = {"angle_deg": 45.0, "offset_px": 20.0, "half_width_px": 2.0, "z": 20.0, "amplitude": 9.0}
+LINE = xr.Dataset({n: (("time", "line"), [[v]]) for n, v in ONE_LINE.items()}, {"frame": ("time", [11])})
 
 
 @case
