@@ -29,7 +29,7 @@ from getframes_xr.core.patch import Array
 from getframes_xr.core.window import Grid
 
 INNER: Final = 512  # side of an inner chunk
-IMAGE_SHARD: Final = 2048  # side of a shard of a product without time
+IMAGE_SHARD: Final = 1024  # side of a shard of a product without time: a small stack still has work for several cores
 SHARD_PIXELS: Final = 4 * 2**20  # small frames are grouped up to this
 HISTORY_PIXELS: Final = 32 * 2**20  # anchor groups larger than this are cut along y and x
 MOST_FRAMES: Final = 32
@@ -48,7 +48,7 @@ def _ceil(value: int, step: int) -> int:
 
 
 def shard_shape(grid: Grid, period: int = 1) -> tuple[int, int, int]:
-    """(frames, rows, columns) of one shard: whole frames, or 2048 x 2048 tiles of an image.
+    """(frames, rows, columns) of one shard: whole frames, or 1024 x 1024 tiles of an image.
 
     Parameters
     ----------
