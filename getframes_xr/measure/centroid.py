@@ -160,6 +160,22 @@ def measure_positions(
 
 
 @kernel
+def moments_at(
+    clean: Array, levels: Array, y0: int, x0: int, index: Array, y: Array, x: Array, sigma: float, out: Array
+) -> None:
+    """Mean second moment of each star under a Gaussian window of the given sigma; NaN near the edge."""
+    half = int(np.ceil(2.75 * sigma)) + 1
+    size = 2 * half + 1
+    stamp = np.empty((size, size))
+    for k in range(len(y)):
+        out[k] = np.nan
+        ky, kx = int(np.floor(y[k] + 0.5)), int(np.floor(x[k] + 0.5))
+        if fill_stamp(clean, levels, y0, x0, index, ky, kx, half, stamp):
+            myy, mxx, _ = second_moments(stamp, size, y[k] - ky + half, x[k] - kx + half, sigma)
+            out[k] = 0.5 * (myy + mxx)
+
+
+@kernel
 def ring_fluxes(
     clean: Array, levels: Array, variance: Array, y0: int, x0: int, index: Array, electron: bool,
     y: Array, x: Array, radius: float, flux: Array, error: Array,
@@ -202,9 +218,9 @@ def ring_fluxes(
         if n < 20:
             continue
         centre = float(select(ring, n, n >> 1))
-        limit = 3.0 * np.sqrt(mean_variance)
+        limit = 2.0 * np.sqrt(mean_variance)
         used = 0
-        for _ in range(2):
+        for _ in range(4):
             used, square, local = 0, 0.0, 0.0
             for i in range(n):
                 d = ring[i] - centre

@@ -34,11 +34,14 @@ def repair(
         for bx in range(levels.shape[2]):
             for band in range(n_bands):
                 limit[band] = levels[band, by, bx] + 8.0 * np.sqrt(variance[band])
+            even, odd = limit[index[(y + y0) & 1, x0 & 1]], limit[index[(y + y0) & 1, (x0 + 1) & 1]]
             for x in range(bx * BLOCK_PX, min(nx, (bx + 1) * BLOCK_PX)):
-                band = index[(y + y0) & 1, (x + x0) & 1]
                 v = image[y, x]
+                if flags[y, x] & replaced == 0 and v <= (odd if x & 1 else even) and v > -np.inf:
+                    continue
                 bad = flags[y, x] & replaced != 0 or not np.isfinite(v)
-                if not bad and v > limit[band]:
+                band = index[(y + y0) & 1, (x + x0) & 1]
+                if not bad:
                     bad = _stands_alone(image, flags, replaced, levels, variance, y0, x0, index, y, x)
                 if bad:
                     total, n = 0.0, 0

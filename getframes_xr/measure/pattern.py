@@ -104,7 +104,7 @@ def vote_any_scale(
     n: int,
     n_2: int,
 ) -> Array:
-    """Votes from triangles of equal form: b/a (sorted: ``form``) and c/a agree within 0.004, sizes within a factor 3."""
+    """Votes from triangles of equal form: b/a (``form``, sorted) and c/a agree to 0.004, sizes within a factor 3."""
     votes = np.zeros((n, n_2), np.int32)
     for t in range(len(sides_2)):
         a, b, c = sides_2[t, 0], sides_2[t, 1], sides_2[t, 2]

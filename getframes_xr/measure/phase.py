@@ -165,10 +165,14 @@ def shifts_between(cells: Array, cell: int, reference: int) -> tuple[Array, Arra
     still = np.hypot(dy, dx) < _STILL_PX
     others = np.arange(n) != reference
     moves = bool((strong & ~still & others).sum() >= max(1.0, 0.5 * (strong & others).sum()))
-    verified = strong & (~still | moves)
+    verified = strong & (~still | moves | (n == 1))
+    if n > 1 and not verified[others].any():
+        verified[reference] = False
     verdict = np.full(n, "used", object)
     for f in map(int, np.flatnonzero(~verified)):
-        if height[f] < _PEAK_SIGMA:
+        if f == reference:
+            verdict[f] = "no other frame could be matched to this reference"
+        elif height[f] < _PEAK_SIGMA:
             verdict[f] = f"no common structure: peak {height[f]:.1f} sigma, {_PEAK_SIGMA:g} needed"
         elif not agree[f]:
             verdict[f] = "no common structure: fine and coarse correlation disagree"

@@ -231,7 +231,7 @@ def sky_planes(
             for k, f in enumerate(map(int, frames)):
                 read_map(sky, seen, 2.0, v[k], u[k], at)
                 plane = planes[f, band].copy()
-                if fit_plane(flat[f, band] - transparency[f] * at, yy, xx, 2.5, 2.5, 4, plane) >= 20:
+                if fit_plane(flat[f, band] - transparency[f] * at, yy, xx, 2.5, 2.5, 2, plane) >= 20:
                     planes[f, band] = plane
     return planes
 

@@ -86,7 +86,7 @@ def star_table(rng, moves, sky, *, transparency=None, extra=None, sources=300, n
 
 
 def errors_of(moves_table, moves):
-    """rms over corners and centre of each frame's transform against the truth, up to one common similarity (the grid)."""
+    """rms of each frame's transform over corners and centre against the truth, up to one common similarity."""
     points = np.array([[0, 0], [0, SHAPE[1]], [SHAPE[0], 0], [SHAPE[0], SHAPE[1]], CENTRE], float)
     ours, truth, frames = [], [], []
     for f in np.flatnonzero(moves_table["verified"].values):

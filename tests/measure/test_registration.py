@@ -53,7 +53,9 @@ def test_weighted_least_squares_is_that_of_numpy() -> None:
     used, a, b, ty, tx = fit_similarity(
         y, x, np.arange(40), 40, *target.T.copy(), w, np.zeros(40), np.inf
     )  # fmt: skip
-    rows = np.concatenate([np.stack([y, x, np.ones(40), np.zeros(40)], 1), np.stack([x, -y, np.zeros(40), np.ones(40)], 1)])
+    rows = np.concatenate(
+        [np.stack([y, x, np.ones(40), np.zeros(40)], 1), np.stack([x, -y, np.zeros(40), np.ones(40)], 1)]
+    )
     root = np.sqrt(np.concatenate([w, w]))
     expected = np.linalg.lstsq(rows * root[:, None], np.concatenate(target.T) * root, rcond=None)[0]
     assert used == 40

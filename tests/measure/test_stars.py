@@ -156,7 +156,11 @@ def test_the_table_is_lazy_and_reads_each_frame_once(refuses_to_compute: None) -
 def test_the_table_does_not_depend_on_chunks_or_order(cfa: str | None) -> None:
     producer = session(cfa=cfa)
     whole = find_stars(lazy(producer)).load()
-    for data in (lazy(producer, chunks=(1, 50, 33)), lazy(producer, chunks=(2, 128, 160)), lazy(producer).isel(time=[2, 0, 1])):
+    for data in (
+        lazy(producer, chunks=(1, 50, 33)),
+        lazy(producer, chunks=(2, 128, 160)),
+        lazy(producer).isel(time=[2, 0, 1]),
+    ):
         table = find_stars(data).load().sortby("frame")
         for name in whole.data_vars:
             assert table[name].values.tobytes() == whole[name].values.tobytes(), name

@@ -6,7 +6,8 @@ import astroalign
 import numpy as np
 import pytest
 import sep
-from photutils.aperture import CircularAperture, aperture_photometry as photutils_photometry
+from photutils.aperture import CircularAperture
+from photutils.aperture import aperture_photometry as photutils_photometry
 from photutils.geometry import circular_overlap_grid
 
 from getframes_xr.engine.lazy import lazy
@@ -27,7 +28,9 @@ def test_pixel_shares_are_those_of_photutils(radius: float) -> None:
     n = 2 * int(radius + 3) + 1
     ours = [[overlap(y - n // 2 - 0.31, x - n // 2 + 0.17, radius) for x in range(n)] for y in range(n)]
     edges = np.array([-0.5, n - 0.5]) - n // 2
-    theirs = circular_overlap_grid(edges[0] + 0.17, edges[1] + 0.17, edges[0] - 0.31, edges[1] - 0.31, n, n, radius, 1, 1)
+    theirs = circular_overlap_grid(
+        edges[0] + 0.17, edges[1] + 0.17, edges[0] - 0.31, edges[1] - 0.31, n, n, radius, 1, 1
+    )
     assert np.allclose(ours, theirs, atol=1e-12)
 
 
