@@ -419,7 +419,7 @@ class Stacked(Producer):
         return Samples(values, missing, None if weights is None else weights[ranks], self._columns(ranks), units)
 
     def _take(self, span: Span, tile: Window, marks: tuple[Array, Array]) -> tuple[Array, Array]:
-        """Samples (frames, band, pixels) of a run of frames and which are missing; marks collect flags and saturation."""
+        """Samples (frames, band, pixels) of a run of frames, which are missing; marks collect flags and saturation."""
         patch = self.parent.produce(tile.with_frames(span), self._read)
         shape = (len(span), self._bands, len(tile.y) * len(tile.x))
         values = patch[self.plane].reshape(shape)

@@ -66,12 +66,11 @@ def open_table(path: str | Path) -> xr.Dataset:
             arrays = {name: stored[name] for name in stored.files}
     except (OSError, ValueError, KeyError) as error:
         raise DataError(f"{path} is not a table of this package: {error}") from error
-    variables, coordinates = {}, {}
+    variables: dict[str, xr.Variable] = {}
+    coordinates: dict[str, xr.Variable] = {}
     for name, fact in facts["variables"].items():
-        if fact["text"] is None:
-            values = arrays[name]
-        else:
-            values = np.array(fact["text"], dtype=object).reshape(fact["shape"])
+        text = fact["text"]
+        values = arrays[name] if text is None else np.array(text, dtype=object).reshape(fact["shape"])
         target = coordinates if fact["coordinate"] else variables
         target[name] = xr.Variable(tuple(fact["dims"]), values, fact["attrs"])
     return xr.Dataset(variables, coordinates, facts["attrs"])
