@@ -206,6 +206,7 @@ def choose(
     within: Budget | None = None,
     quantum: int = FEWEST_ROWS,
     scratch: int = 0,
+    scratch_per_pixel: int = 0,
     collected: bool = False,
 ) -> Choice:
     """The windows and threads of a run that fit the budget.
@@ -213,10 +214,10 @@ def choose(
     Parameters
     ----------
     producer, planes : what is made
-    outer : the part of one task's output that may be cut into windows; the whole of it by default
+    outer : what one task makes in several windows (a shard); by default each window of the whole is a task
     within : the budget; by default the one that holds now
     quantum : windows are cut at multiples of so many rows and columns
-    scratch : bytes per task besides what the producer needs (encoding, writing)
+    scratch, scratch_per_pixel : bytes of a task besides what the producer needs (encoding, writing)
     collected : the result stays in memory
 
     Raises
@@ -224,7 +225,7 @@ def choose(
     PlanError : nothing fits; names the budget, the forecast and the knob to turn
     """
     within = budget() if within is None else within
-    outer = producer.grid.window if outer is None else outer
+    cut, outer = outer is None, producer.grid.window if outer is None else outer
     known = {
         "base": within.base,
         "held": held_bytes(producer),
@@ -238,7 +239,7 @@ def choose(
         enough = False
         for tile in level:
             window = first_window(outer, tile)
-            per_task = producer.peak_bytes(window, planes) + scratch
+            per_task = producer.peak_bytes(window, planes) + scratch + scratch_per_pixel * window.pixels
             room = within.above_base - SLACK - known["held"] - known["caches"] - known["result"]
             threads = max(within.fewest, min(within.threads, int(room // max(1, per_task))))
             if threads not in phases:
@@ -251,7 +252,7 @@ def choose(
             if forecast.peak > within.limit:
                 continue
             workers = within.processes * threads
-            tasks = _tasks(outer.shape, tile) if collected else MANY * workers
+            tasks = _tasks(outer.shape, tile) if cut else MANY * workers
             large = window.pixels > CHUNK_PIXELS
             idle = 1 + 0.5 * workers / tasks  # at the end some wait for the last
             fitting.append((again * idle / workers * (1 + 2**14 / window.pixels) * (1.1 if large else 1.0), choice))

@@ -18,7 +18,7 @@ from getframes_xr.core.patch import Array, Patch
 from getframes_xr.core.vocabulary import Plane
 from getframes_xr.core.window import Grid, Window
 from getframes_xr.engine.producer import Producer
-from getframes_xr.io.fits_pixels import CACHE, STRIP_BYTES, FitsSource
+from getframes_xr.io.fits_pixels import CACHE, NARROW, STRIP_BYTES, FitsSource
 
 CHUNK_PIXELS = 4 * 2**20
 
@@ -101,7 +101,8 @@ class FitsFrames(Producer):
         """Bytes of pixels that ``produce(window, planes)`` reads from files, before compression."""
         inside = self.sources[window.frames.start : window.frames.stop]
         bands = len(self.grid.bands or (1,))
-        return sum(len(window.y) * len(window.x) * bands * source.layout.itemsize for source in inside)
+        width = len(window.x) if len(window.x) * NARROW <= len(self.grid.x) else len(self.grid.x)
+        return sum(len(window.y) * width * bands * source.layout.itemsize for source in inside)
 
     def cached_bytes(self) -> int:
         """Bytes of decoded files that stay in the process's cache: compressed files alone."""

@@ -25,8 +25,9 @@ from getframes_xr.core.errors import DataError
 from getframes_xr.core.patch import Patch
 from getframes_xr.core.vocabulary import BAND, PLANES, X, Y
 from getframes_xr.core.window import Grid, Span, Window
-from getframes_xr.engine.graph import chunks_of
+from getframes_xr.engine.budget import limited_threads
 from getframes_xr.engine.lazy import as_producer, run
+from getframes_xr.engine.plan import choose, tiles_of
 from getframes_xr.engine.producer import Producer
 from getframes_xr.io.fits import read_header, scan_all
 from getframes_xr.io.fits_pixels import read_image
@@ -35,6 +36,9 @@ from getframes_xr.io.header import iso, wcs_in_pixels, wcs_lines, wcs_text
 
 EXTENSIONS: Final = ("noise", "count", "coverage", "weight", "flags")
 CREATOR: Final = "getframes-xr"
+
+
+PRODUCT_BYTES = 16  # copies of a pixel's image and noise on their way to the file
 
 
 def save_image(image: xr.Dataset | xr.DataArray, path: PathLike) -> Path:
@@ -54,6 +58,7 @@ def save_image(image: xr.Dataset | xr.DataArray, path: PathLike) -> Path:
     ------
     DataError : no plane ``image``, or several frames along time
     StoreError : the file cannot be written
+    PlanError : the work does not fit the memory budget
     """
     names = ["image"] + [name for name in EXTENSIONS if isinstance(image, xr.Dataset) and name in image]
     if isinstance(image, xr.Dataset) and "image" not in image:
@@ -74,12 +79,14 @@ def save_image(image: xr.Dataset | xr.DataArray, path: PathLike) -> Path:
         cards = image_cards(grid, producer, name, attrs if first else {}, image.coords)
         units.append(Unit("" if first else name.upper(), np.dtype(dtype), shape, cards))
     layout = FileLayout.of(units)
+    fitting = choose(producer, names, scratch_per_pixel=PRODUCT_BYTES * len(grid.bands or (1,)))
     target = Path(path).expanduser().absolute()
     with written_whole(target) as temporary:
         layout.create(temporary)
         places = dict(zip(names, layout.data_at, strict=True))
         write = WritePlanes(str(temporary), places, grid.y, grid.x)
-        run(producer, _windows(producer), names, AsProduct(write))
+        with limited_threads(fitting.forecast.threads):
+            run(producer, tiles_of(grid.window, fitting.tile), names, AsProduct(write))
         layout.seal(temporary)
     return target
 
@@ -102,16 +109,6 @@ class AsProduct:
                 if name in planes:
                     planes[name] = np.where(unseen, np.float32(np.nan), planes[name])
         return self.write(Patch(window, planes, patch.timed), window)
-
-
-def _windows(producer: Producer) -> list[Window]:
-    """The producer's chunks of one frame as windows."""
-    chunks = chunks_of(producer)[-2:]
-    spans: list[list[Span]] = []
-    for sizes, whole in zip(chunks, (producer.grid.y, producer.grid.x), strict=True):
-        stops = whole.start + np.cumsum(sizes)
-        spans.append([Span(int(stop - size), int(stop)) for stop, size in zip(stops, sizes, strict=True)])
-    return [Window(Span(0, 1), y, x) for y in spans[0] for x in spans[1]]
 
 
 def image_cards(
