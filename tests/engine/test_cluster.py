@@ -60,7 +60,7 @@ def test_a_job_goes_through_the_command_line_to_a_scheduler(tmp_path: Path) -> N
             done = subprocess.run(
                 [*line, *command, "--scheduler", address], capture_output=True, text=True, timeout=180
             )
-            assert (done.returncode, done.stderr) == (0, "")
+            assert (done.returncode, done.stderr) == (0, ""), done.stdout + done.stderr
     subprocess.run([*line, "reduce", store, "--out", str(tmp_path / "near")], check=True, capture_output=True)
     for extension in ("PRIMARY", "NOISE", "COUNT", "COVERAGE"):
         near, far = (fits.getdata(tmp_path / where / "stack.fits", extension) for where in ("near", "far"))
