@@ -55,6 +55,7 @@ from getframes_xr.reduce.normalise import normalise
 from getframes_xr.reduce.splat import splat
 from getframes_xr.workflows.run_folder import OnEvent, RunFolder, versions, write_whole
 
+FEW_STARS = 12  # matches per frame, below which shifts by phase correlation are tried as well
 NUMBERS = ("n_matched", "rms_px", "rotation_deg", "scale", "transparency", "score")  # of moves, one a frame
 PHASES = ("masters", "cosmetic", "stars", "moves", "first", "lines", "stack", "light_curve")
 
@@ -290,9 +291,11 @@ def _table(folder: RunFolder, phase: str, decides: Any, make: Callable[[], xr.Da
 def _register(clean: xr.Dataset, stars: xr.Dataset, options: ReduceOptions) -> xr.Dataset:
     """Transforms, verdicts and weights; by phase correlation where there are too few stars to match."""
     moves = register(stars)
-    if int(moves["verified"].sum()) < 2 and clean.sizes["time"] > 1:
+    verified = moves["verified"].values
+    few = verified.sum() < 2 or np.median(moves["n_matched"].values[verified]) < FEW_STARS
+    if few and clean.sizes["time"] > 1:
         shifted = register(stars, shifts=phase_shifts(clean).load())
-        if int(shifted["verified"].sum()) > int(moves["verified"].sum()):
+        if int(shifted["verified"].sum()) > int(verified.sum()):
             moves = shifted
     moves = normalise(stars, moves)
     return keep_best(moves, score(stars, moves), options.keep)
