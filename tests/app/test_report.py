@@ -94,6 +94,30 @@ def test_the_page_says_what_the_manifest_says(html: str) -> None:
     assert "truncated: 1.2 of 4.1 MB" in text
 
 
+def test_figures_against_a_truth_are_shown_and_misses_are_named(tmp_path: Path) -> None:
+    from getframes_xr.app.report import FIGURES
+    from getframes_xr.app.report.page import make_page
+
+    (tmp_path / "manifest.json").write_text("{}")
+    figures = {
+        "transforms": {"value": 0.003, "limit": 0.03, "unit": "px"},
+        "good frames lost": {"value": 2, "limit": 1, "unit": "of 62"},
+    }
+    (tmp_path / FIGURES).write_text(json.dumps(figures))
+    text = Page(make_page(tmp_path).read_text()).text
+    assert "transforms 0.00300 0.0300 px yes" in text
+    assert "good frames lost 2 1 of 62 no" in text
+    assert "1 figure beyond the limit" in text
+
+
+def test_notes_that_repeat_each_other_are_said_once(tmp_path: Path) -> None:
+    from getframes_xr.app.report.page import Run, warnings_section
+
+    said = ["lights: UT-OBS taken for the time", "4 files duplicate", "UT-OBS taken for the time"]
+    (tmp_path / "manifest.json").write_text(json.dumps({"session": {"warnings": said}}))
+    assert warnings_section(Run(tmp_path)).notes == said[:2]
+
+
 @pytest.mark.parametrize("third", [0, 1, 2])
 def test_parts_that_the_manifest_lacks_are_left_out(third: int, tmp_path: Path) -> None:
     from getframes_xr.app.report.page import context
