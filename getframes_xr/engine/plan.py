@@ -107,7 +107,7 @@ def read_bytes(producer: Producer, window: Window, planes: Collection[str]) -> i
     return total
 
 
-def _asked_pixels(producer: Producer, window: Window, planes: Collection[str], rest: float = 1.0) -> float:
+def asked_pixels(producer: Producer, window: Window, planes: Collection[str], rest: float = 1.0) -> float:
     """Pixels at the ground that a window reads; ``rest`` weighs those of stored chunks that are only read along."""
     total = 0.0
     for leaf, asked, wanted in leaf_windows(producer, window, planes):
@@ -245,7 +245,7 @@ def choose(
             if threads not in phases:
                 phases[threads] = _held_phase(producer, threads)
             forecast = Forecast(threads=threads, per_task=per_task, held_phase=phases[threads], **known)
-            again = _asked_pixels(producer, window, planes, READ_ALONG) / max(1, window.pixels)
+            again = asked_pixels(producer, window, planes, READ_ALONG) / max(1, window.pixels)
             choice = Choice(tile, forecast, again)
             if smallest is None or forecast.peak <= smallest.forecast.peak:
                 smallest = choice
@@ -348,8 +348,8 @@ class Plan:
     def amplification(self) -> float:
         """How many times a pixel of the frames at the ground is asked for, on average."""
         scale = self.tasks / len(self._samples)
-        asked = scale * sum(_asked_pixels(self.producer, window, self.planes) for window in self._samples)
-        once = _asked_pixels(self.producer, self.producer.grid.window, self.planes)
+        asked = scale * sum(asked_pixels(self.producer, window, self.planes) for window in self._samples)
+        once = asked_pixels(self.producer, self.producer.grid.window, self.planes)
         return asked / once if once else 1.0
 
     @property

@@ -48,9 +48,13 @@ class Journal:
     def done(self) -> Path:
         return self.root / "done"
 
+    @property
+    def held(self) -> Path:
+        """Folder of Held products that a run keeps until it is finished."""
+        return self.root / "held"
+
     def create(self) -> None:
         self.done.mkdir(parents=True, exist_ok=True)
-        (self.root / "held").mkdir(exist_ok=True)
 
     def add(self, index: Index, mark: Mark) -> None:
         """Say that a shard is done."""

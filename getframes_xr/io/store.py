@@ -27,20 +27,23 @@ import zarr
 from zarr.codecs import BloscCodec
 
 from getframes_xr.core.digest import digest
-from getframes_xr.core.errors import DataError, OptionError, StoreError
+from getframes_xr.core.errors import DataError, OptionError, PlanError, StoreError
 from getframes_xr.core.vocabulary import X, Y
 from getframes_xr.core.window import Grid, Span, Window
-from getframes_xr.engine.budget import limited_threads
+from getframes_xr.engine.budget import limited_threads, text_of_bytes
 from getframes_xr.engine.coordinates import coordinates_of
-from getframes_xr.engine.lazy import as_producer, run
-from getframes_xr.engine.plan import Choice, choose
+from getframes_xr.engine.foreign import foreign_below
+from getframes_xr.engine.held import Held
+from getframes_xr.engine.lazy import as_producer, lazy, run
+from getframes_xr.engine.plan import Choice, asked_pixels, choose
 from getframes_xr.engine.producer import Producer
 from getframes_xr.engine.stage import HistoryStage
 from getframes_xr.io.journal import PARTIAL, Index, Journal, Mark, sweep
 from getframes_xr.io.recipe import describe, differences
 from getframes_xr.io.shards import BLOSC, INNER, Codec, Layout, ShardWriter, digest_on_disk, shard_shape
-from getframes_xr.io.zarr import ROOT, StoreRoot, ZarrFrames, is_store, read_root, with_band
+from getframes_xr.io.zarr import ROOT, StoreRoot, ZarrFrames, is_store, open_store, read_root, with_band
 
+WORTH_KEEPING = 64 * 2**20
 _POLL_S = 0.5
 _MOST_NAMED = 6
 
@@ -178,13 +181,33 @@ def save_frames(
         try:
             sweep(store, root.layouts)
             todo = _open_shards(store, root, journal)
-            made = _write(store, root, producer, todo, fits, progress)
+            made = _write(store, root, with_held_kept(journal, producer), todo, fits, progress) if todo else 0
+            shutil.rmtree(journal.held, ignore_errors=True)
             sweep(store, root.layouts)  # of workers that were killed on the way
             if not journal.finished:
                 journal.finish()
         except OSError as error:
+            if error.errno is None:  # a lost connection to a scheduler is an OSError too
+                raise
             raise _refused(store, error) from error
     return Saved(store, int(np.prod(root.shards)), len(todo), made)
+
+
+def with_held_kept(journal: Journal, producer: Producer) -> Producer:
+    """The same producer with costly Held products made now and kept in the store, for a run that has to go on.
+
+    A Held that reads ``WORTH_KEEPING`` pixels or more (a master of many frames) lies in ``.gx/held`` by token until the
+    store is finished; others are quicker made again.
+    """
+    if isinstance(producer, Held):
+        parent = producer.parent
+        if foreign_below(parent) or asked_pixels(parent, parent.grid.window, parent.planes) < WORTH_KEEPING:
+            return producer
+        kept = save_frames(lazy(parent), journal.held / f"{producer.token()}.zarr").path
+        return Held(as_producer(open_store(kept), tuple(parent.planes)))
+    above = [with_held_kept(journal, parent) for parent in producer.parents]
+    changed = any(new is not old for new, old in zip(above, producer.parents, strict=True))
+    return producer.with_parents(*above) if changed else producer
 
 
 def verify(path: str | Path) -> list[str]:
@@ -401,12 +424,19 @@ def _write(
     fits: Choice,
     progress: Callable[[Progress], None] | None,
 ) -> int:
-    if not todo:
-        return 0
     windows = [_window(root, producer.grid, index) for index in todo]
     sink: Any = WriteShards(str(store), root.layouts, fits.tile)
     with _reporting(store, root, producer, progress), limited_threads(fits.forecast.threads):
-        return sum(run(producer, windows, tuple(root.layouts), sink))
+        try:
+            return sum(run(producer, windows, tuple(root.layouts), sink))
+        except Exception as error:
+            if type(error).__name__ != "KilledWorker":
+                raise
+            peak = text_of_bytes(fits.forecast.peak)
+            raise PlanError(
+                f"a worker died several times on one task of {store}; the forecast was {peak}. Give the workers a "
+                "higher memory limit; what is finished stays, the same save_frames goes on"
+            ) from error
 
 
 def _choice(producer: Producer, root: StoreRoot) -> Choice:

@@ -7,7 +7,7 @@ import os
 import pickle
 import warnings
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +19,12 @@ import zarr
 from hypothesis import given
 from hypothesis import strategies as st
 
+import getframes_xr as gx
 from getframes_xr.core.errors import DataError, OptionError, PlanError, StoreError
-from getframes_xr.core.window import Grid, Span
+from getframes_xr.core.patch import Patch
+from getframes_xr.core.window import Grid, Span, Window
+from getframes_xr.detector.blooming import Blooming
+from getframes_xr.detector.persistence import Persistence
 from getframes_xr.engine.budget import memory
 from getframes_xr.engine.lazy import as_producer, lazy, producer_of
 from getframes_xr.engine.producer import ArrayFrames, Producer
@@ -374,3 +378,73 @@ def test_as_producer_reads_a_store_by_lineage(tmp_path: Path) -> None:
     path = save_frames(lazy(frames()), tmp_path / "night.zarr").path
     part = open_store(path).isel(time=slice(1, 3), x=slice(10, 90))
     assert isinstance(next(iter(as_producer(part).walk())).parents[0], ZarrFrames)
+
+
+@dataclass(frozen=True, eq=False)
+class Counted(ArrayFrames):
+    """Writes a line to a file for every window that is made."""
+
+    log: Path = Path("log")
+
+    def _produce(self, window: Window, planes: frozenset[str]) -> Patch:
+        with self.log.open("a") as lines:
+            lines.write(f"{window}\n")
+        return super()._produce(window, planes)
+
+
+@pytest.mark.parametrize("worth_keeping", [0, 2**40])
+def test_a_costly_master_is_made_once_however_often_a_run_is_begun(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, worth_keeping: int
+) -> None:
+    monkeypatch.setattr(store_module, "WORTH_KEEPING", worth_keeping)
+    rng = np.random.default_rng(6)
+    where = grid(n=6, rows=60, columns=50)
+    dark_values = {"adu": rng.integers(90, 110, (6, 60, 50)).astype(np.uint16)}
+    darks = lazy(Counted(where, dark_values, {"adu": "adu"}, tmp_path / "log"))
+    clean = gx.calibrate(lazy(frames(), ("adu",)).isel(y=slice(0, 60), x=slice(0, 50)), dark=gx.master(darks))
+    expected = clean.compute()
+    (tmp_path / "log").unlink()
+    path, made, written = tmp_path / "clean.zarr", [], []
+    whole = store_module.WriteShards.__call__
+
+    def stops(self: Any, producer: Producer, window: Any) -> int:
+        if path.name in self.store and ".gx" not in self.store:
+            made.append(window)
+            if len(made) == 3:
+                raise RuntimeError("the power goes off")
+        written.append(self.store)
+        return int(whole(self, producer, window))
+
+    monkeypatch.setattr(store_module.WriteShards, "__call__", stops)
+    with dask.config.set(scheduler="sync"), pytest.raises(RuntimeError, match="power"):
+        save_frames(clean, path)
+    once = (tmp_path / "log").read_text()
+    save_frames(clean, path)
+    xr.testing.assert_equal(open_store(path).load(), expected)
+    assert verify(path) == [] and not (path / "image" / ".gx" / "held").exists()
+    kept = worth_keeping == 0
+    assert any(".gx/held/" in store for store in written) == kept
+    assert ((tmp_path / "log").read_text() == once) == kept
+
+
+def test_chains_with_history_and_whole_lines_are_stored_in_whole_anchor_groups(tmp_path: Path) -> None:
+    remembering = Persistence(
+        full_well_e=3000.0, capture=(0.05,), release_time_s=(60.0,), horizon_frames=3, period_frames=4
+    )
+    camera = gx.Camera.preset("generic_ccd").replace(shape=(600, 530), serial="p").without("full_well")
+    camera = camera.with_stage(remembering).with_stage(Blooming(full_well_e=3000.0))
+    shown = gx.expose(camera, 140.0, gx.Exposures(n=10, exposure_s=20.0, cadence_s=25.0), seed=5)
+    saved = save_frames(shown, tmp_path / "night.zarr")
+    assert zarr.open_array(saved.path / "adu").shards == (4, 1024, 1024) and saved.shards == 3
+    xr.testing.assert_identical(open_store(saved.path).load(), shown.load())
+
+
+def test_a_worker_that_dies_again_and_again_is_a_plan_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from distributed.scheduler import KilledWorker
+
+    def dies(*_: Any) -> None:
+        raise KilledWorker("task", None, 3)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(store_module, "run", dies)
+    with pytest.raises(PlanError, match="Give the workers a higher memory limit"):
+        save_frames(lazy(frames()), tmp_path / "night.zarr")
