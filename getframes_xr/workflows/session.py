@@ -195,7 +195,9 @@ def _reduce(folder: RunFolder, session: xr.DataTree, lights: xr.Dataset, options
     token = as_producer(lights).token()
     n_frames = lights.sizes["time"]
     hours = float(lights["exposure_s"].sum()) / 3600.0
-    warnings = [line for line in _joined(session.attrs.get("notes"), lights.attrs.get("notes")).split("\n") if line]
+    warnings = [line for line in str(session.attrs.get("notes", "")).split("\n") if line]
+    own = [line for line in str(lights.attrs.get("notes", "")).split("\n") if line]
+    warnings += [line for line in own if not any(line in known for known in warnings)]
     folder.say("Session", lights=n_frames, hours=hours, camera=str(lights.attrs.get("camera", "")))
     for text in dict.fromkeys(warnings):
         folder.say("Warning", text=text)
