@@ -1,7 +1,7 @@
 """The plan of a run, before anything starts: print it, compute it, save it.
 
-``engine.forecast`` chooses windows and threads for the budget; a ``Plan`` says what they are, counts tasks and bytes, names
-the producer that takes most and the knob to turn, and runs under the same budget.
+``engine.forecast`` chooses windows and threads for the budget; a ``Plan`` says what they are, counts tasks and bytes,
+names the producer that takes most and the knob to turn, and runs under the same budget.
 """
 
 from __future__ import annotations

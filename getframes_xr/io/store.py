@@ -8,13 +8,11 @@ recipe by naming what differs, and refuses a store that is in use by naming who 
 
 from __future__ import annotations
 
-import errno
 import os
 import shutil
 import threading
 import time
 import uuid
-import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -23,25 +21,22 @@ from typing import Any, ClassVar
 
 import numpy as np
 import xarray as xr
-import zarr
-from zarr.codecs import BloscCodec
 
 from getframes_xr.core.digest import digest
 from getframes_xr.core.errors import DataError, OptionError, PlanError, StoreError
 from getframes_xr.core.vocabulary import X, Y
 from getframes_xr.core.window import Grid, Span, Window
 from getframes_xr.engine.budget import limited_threads, text_of_bytes
-from getframes_xr.engine.coordinates import coordinates_of
+from getframes_xr.engine.forecast import Choice, asked_pixels, choose
 from getframes_xr.engine.foreign import foreign_below
 from getframes_xr.engine.held import Held
 from getframes_xr.engine.lazy import as_producer, lazy, run
-from getframes_xr.engine.plan import Choice, asked_pixels, choose
 from getframes_xr.engine.producer import Producer
-from getframes_xr.engine.stage import HistoryStage
-from getframes_xr.io.journal import PARTIAL, Index, Journal, Mark, sweep
-from getframes_xr.io.recipe import describe, differences
-from getframes_xr.io.shards import BLOSC, INNER, Codec, Layout, ShardWriter, digest_on_disk, shard_shape
-from getframes_xr.io.zarr import ROOT, StoreRoot, ZarrFrames, is_store, open_store, read_root, with_band
+from getframes_xr.io.creation import create_store, refused, root_of
+from getframes_xr.io.journal import Index, Journal, Mark, sweep
+from getframes_xr.io.recipe import differences
+from getframes_xr.io.shards import BLOSC, INNER, Codec, Layout, ShardWriter, digest_on_disk
+from getframes_xr.io.zarr import StoreRoot, ZarrFrames, is_store, open_store, read_root, with_band
 
 WORTH_KEEPING = 64 * 2**20
 _POLL_S = 0.5
@@ -105,7 +100,7 @@ class WriteShards:
             mark = Mark({n: d for n, (d, _) in results.items()}, {n: size for n, (_, size) in results.items()})
             journal.add(index, mark)
         except OSError as error:
-            raise _refused(store, error) from error
+            raise refused(store, error) from error
         return sum(size for _, size in results.values())
 
     def _index(self, grid: Grid, window: Window) -> Index:
@@ -169,12 +164,12 @@ def save_frames(
         raise DataError(f"there is nothing to save: the shape is {producer.grid.shape(producer.grid.window)}")
     store = Path(path).absolute()
     _check_input(producer, store, overwrite)
-    root = _root_of(producer, planes, codec)
+    root = root_of(producer, planes, codec)
     fits = _choice(producer, root)
     if overwrite:
         _make_room(store, root)
     if not is_store(store):
-        _create(store, root, producer.grid, ds.drop_vars(planes))
+        create_store(store, root, producer.grid, ds.drop_vars(planes))
     journal = read_root(store).journal(store)
     with journal.locked(store):
         _same_recipe(store, read_root(store), root)
@@ -189,7 +184,7 @@ def save_frames(
         except OSError as error:
             if error.errno is None:  # a lost connection to a scheduler is an OSError too
                 raise
-            raise _refused(store, error) from error
+            raise refused(store, error) from error
     return Saved(store, int(np.prod(root.shards)), len(todo), made)
 
 
@@ -248,32 +243,12 @@ def _check_input(producer: Producer, store: Path, overwrite: bool) -> None:
         try:
             store.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise _refused(store, error) from error
+            raise refused(store, error) from error
     inputs = {item.path for item in producer.walk() if isinstance(item, ZarrFrames)}
     if any(Path(item).resolve() == store.resolve() for item in inputs):
         raise StoreError(f"{store} is an input of these frames; save them to another path")
     if store.exists() and not is_store(store) and (not store.is_dir() or any(store.iterdir())):
         raise StoreError(f"{store} exists and is no store of frames; choose another path or remove it")
-
-
-def _root_of(producer: Producer, planes: list[str], codec: Codec) -> StoreRoot:
-    grid = producer.grid
-    shard = shard_shape(grid, _period(producer))
-    layouts = {name: Layout.of(grid, producer.planes[name].dtype, shard, codec) for name in planes}
-    units = {name: producer.planes[name].units for name in planes}
-    words = {**describe(producer), "planes": " ".join(planes), "codec": codec}
-    token = digest(producer, planes, codec, dict(layouts))
-    attrs = {name: _plain(value) for name, value in grid.attrs.items()}
-    return StoreRoot(token, words, layouts, units, tuple(grid.columns or ()), attrs)
-
-
-def _period(producer: Producer) -> int:
-    """Anchor period of the HISTORY stages in a chain."""
-    periods = [1]
-    for item in producer.walk():
-        stages = getattr(item, "stages", ())
-        periods += [stage.period for stage in stages if isinstance(stage, HistoryStage)]
-    return max(periods)
 
 
 def _same_recipe(store: Path, there: StoreRoot, here: StoreRoot) -> None:
@@ -299,88 +274,8 @@ def _make_room(store: Path, root: StoreRoot) -> None:
         try:
             os.rename(store, old)
         except OSError as error:
-            raise _refused(store, error) from error
+            raise refused(store, error) from error
     shutil.rmtree(old, ignore_errors=True)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without the writer's warnings: consolidated metadata is not yet in the Zarr v3 specification."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Consolidated metadata")
-        warnings.simplefilter("ignore", ResourceWarning)
-        yield
-
-
-def _create(store: Path, root: StoreRoot, grid: Grid, rest: xr.Dataset) -> None:
-    """Make the store whole beside its place, then rename it."""
-    new = store.with_name(f".{store.name}.{uuid.uuid4().hex}{PARTIAL}")
-    try:
-        with _quiet():
-            _coordinates(grid, rest).to_zarr(new, zarr_format=3, consolidated=False)
-            group = zarr.open_group(new, mode="r+")
-            for name, layout in root.layouts.items():
-                known = BLOSC[layout.codec]
-                blosc = BloscCodec(**known, typesize=np.dtype(layout.dtype).itemsize)
-                group.create_array(
-                    name, shape=layout.shape, chunks=layout.chunk, shards=layout.shard, dtype=layout.dtype,
-                    compressors=blosc, fill_value=layout.fill, dimension_names=grid.dims,
-                    attributes={"units": root.units[name]} if root.units[name] else {},
-                    config={"write_empty_chunks": True},
-                )  # fmt: skip
-            group.attrs.update({ROOT: root.to_json()})
-            zarr.consolidate_metadata(str(new))
-        root.journal(new).create()
-        try:
-            os.rename(new, store)
-        except OSError as error:
-            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST) or not is_store(store):
-                raise
-    except OSError as error:
-        raise _refused(store, error) from error
-    finally:
-        shutil.rmtree(new, ignore_errors=True)
-
-
-def _coordinates(grid: Grid, rest: xr.Dataset) -> xr.Dataset:
-    """Everything that is written up front: coordinates, further variables, attributes."""
-    known = coordinates_of(grid)
-    sizes = dict(zip(grid.dims, grid.shape(grid.window), strict=True))
-    fits = all(rest.sizes.get(dim, n) == n for dim, n in sizes.items())
-    plain = xr.Dataset(coords=known)
-    if fits:
-        further = {n: c.variable for n, c in rest.coords.items() if n not in known and set(c.dims) <= set(rest.dims)}
-        plain = plain.assign_coords(further)
-        plain = plain.assign({str(name): rest[name].variable for name in rest.data_vars})
-    plain.attrs = {str(name): _plain(value) for name, value in {**rest.attrs, **grid.attrs}.items()}
-    plain = plain.load()
-    for name in plain.variables:
-        plain[name].encoding.clear()
-        if plain[name].dtype.kind in "OUT":
-            plain[name] = _texts(plain[name])
-        if plain[name].dtype.kind == "M":
-            plain[name].encoding.update(units="nanoseconds since 1970-01-01", dtype="int64", calendar="standard")
-    return plain
-
-
-def _texts(values: xr.DataArray) -> xr.DataArray:
-    texts = np.empty(values.shape, object)
-    for place, value in np.ndenumerate(values.values):
-        texts[place] = "" if value is None else str(value)
-    return values.copy(data=texts.astype(np.dtypes.StringDType()))
-
-
-def _plain(value: Any) -> Any:
-    """An attribute as JSON can hold it."""
-    if isinstance(value, np.generic):
-        value = value.item()
-    if isinstance(value, np.ndarray):
-        value = value.tolist()
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    return value if value is None or isinstance(value, str | int | float | bool) else str(value)
 
 
 def _open_shards(store: Path, root: StoreRoot, journal: Journal) -> list[Index]:
@@ -481,12 +376,6 @@ def _reporting(
         end.set()
         thread.join()
         report()
-
-
-def _refused(store: Path, error: OSError) -> StoreError:
-    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-    advice = "free some space and run again: finished shards stay" if full else "choose a path that can be written"
-    return StoreError(f"cannot write to {store}: {error.strerror or error}; {advice}")
 
 
 __all__ = ["Progress", "Saved", "WriteShards", "save_frames", "verify"]

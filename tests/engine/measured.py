@@ -22,8 +22,9 @@ import xarray as xr
 
 import getframes_xr as gx
 from getframes_xr.engine.budget import MIB, bytes_of_text, resident_bytes
-from getframes_xr.engine.plan import choose
-from getframes_xr.io.store import _choice, _root_of
+from getframes_xr.engine.forecast import choose
+from getframes_xr.io.creation import root_of
+from getframes_xr.io.store import _choice
 
 THREADS = 2
 
@@ -72,7 +73,7 @@ def simulated(n: int, side: int) -> xr.Dataset:
 
 def save(shown: xr.Dataset, path: Path) -> Any:
     producer = gx.as_producer(shown)
-    choice = _choice(producer, _root_of(producer, [str(n) for n in shown.data_vars], "fast"))
+    choice = _choice(producer, root_of(producer, [str(n) for n in shown.data_vars], "fast"))
     gx.save_frames(shown, path)
     return choice
 

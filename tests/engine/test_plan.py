@@ -29,9 +29,10 @@ from getframes_xr.engine.budget import (
     memory,
     text_of_bytes,
 )
+from getframes_xr.engine.forecast import SLACK, choose, leaf_windows, tiles_of
 from getframes_xr.engine.held import Held
 from getframes_xr.engine.lazy import lazy
-from getframes_xr.engine.plan import SLACK, choose, leaf_windows, plan, tiles_of
+from getframes_xr.engine.plan import plan
 from getframes_xr.engine.producer import ArrayFrames, Producer, Selected
 
 
