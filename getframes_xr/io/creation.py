@@ -1,8 +1,8 @@
 """The birth of a store: metadata, coordinates and tables, written once, whole, up front.
 
 A store is made in a folder beside its place and renamed, so a killed process leaves no half store; consolidated
-metadata is written at once (the planes' shapes are known). Texts are variable-length strings: Zarr v3 has no stable type
-for texts of fixed length, and readers would warn.
+metadata is written at once (the shapes of planes are known). Texts are variable-length strings: Zarr v3 has no stable
+type for texts of fixed length, and readers would warn.
 """
 
 from __future__ import annotations
