@@ -40,7 +40,7 @@ from getframes_xr.reduce.canvas import (
 from getframes_xr.reduce.deposit import CHECKED_SUMS, RING_PX, deposit_checked, finish
 from getframes_xr.reduce.first_image import LEFT_OUT, clean_frames, read_first
 from getframes_xr.reduce.lines import mark_line, read_lines
-from getframes_xr.reduce.moves import Moves, read_moves
+from getframes_xr.reduce.moves import Moves, read_moves, reference_wcs
 
 OUTPUT = ("image", "noise", "count", "coverage", "weight", "flags")
 FIRST_RING_PX = RING_PX + 1  # bilinear and 3 x 3 look one pixel beyond the sums
@@ -61,6 +61,7 @@ class Splatted(Producer):
     y, x : Span of the canvas
     lines : float64 (line, 5): frame, cos and sin of the normal's angle, offset [px], half width [px]; left out
     kappa, tolerance : of the comparison
+    wcs : of the canvas, or None
     """
 
     clean: Producer
@@ -71,6 +72,7 @@ class Splatted(Producer):
     lines: Array
     kappa: float
     tolerance: float
+    wcs: str | None = None
 
     @cached_property
     def grid(self) -> Grid:
@@ -80,7 +82,7 @@ class Splatted(Producer):
         attrs = dict(frames.attrs) | {"frames": len(self.moves), "frames_left_out": self.moves.n_left_out}
         if exposure is not None and np.isfinite(exposure).all():
             attrs["total_exposure_s"] = float(np.sum(exposure[self.moves.positions]))
-        return Grid(self.y, self.x, bands=bands, wcs=frames.wcs, attrs=attrs)
+        return Grid(self.y, self.x, bands=bands, wcs=self.wcs, attrs=attrs)
 
     @cached_property
     def planes(self) -> Mapping[str, Plane]:
@@ -243,4 +245,5 @@ def splat(
     expected = read_first(first, frames, table) if rejects else None
     if len(table) == FEWEST_FOR_REJECTION:
         kappa = max(kappa, PAIR_KAPPA)
-    return lazy(Splatted(frames, expected, table, *spans, read_lines(lines), float(kappa), float(tolerance)))
+    wcs = reference_wcs(moves, frames.grid)
+    return lazy(Splatted(frames, expected, table, *spans, read_lines(lines), float(kappa), float(tolerance), wcs))

@@ -34,6 +34,7 @@ from getframes_xr.reduce.interpolation import (
     warp_flags,
     warp_plane,
 )
+from getframes_xr.reduce.moves import reference_wcs
 from getframes_xr.reduce.stack import by_frame, producer_with_flags, sample_plane
 
 Canvas = Literal["reference", "union"]
@@ -265,7 +266,7 @@ def warp(
     producer = producer_with_flags(frames, plane)
     transforms, columns = _moves(moves, producer.grid)
     y, x = _canvas(canvas, producer.grid, transforms)
-    wcs = _reference_wcs(moves, producer.grid)
+    wcs = reference_wcs(moves, producer.grid)
     return lazy(Warped(producer, transforms, y, x, kernel, plane, columns, wcs))
 
 
@@ -301,13 +302,3 @@ def _canvas(canvas: object, grid: Grid, transforms: Array) -> tuple[Span, Span]:
     at = corners @ used[:, :, :2].transpose(0, 2, 1) + used[:, None, :, 2]
     low, high = np.floor(at.min(axis=(0, 1)) + 1e-6), np.ceil(at.max(axis=(0, 1)) - 1e-6)
     return Span(int(low[0]), int(high[0]) + 1), Span(int(low[1]), int(high[1]) + 1)
-
-
-def _reference_wcs(moves: xr.Dataset, grid: Grid) -> str | None:
-    """WCS of the reference frame: the grid's own, or that frame's where they differ."""
-    columns = grid.columns or {}
-    if "wcs" not in columns:
-        return grid.wcs
-    reference = moves.attrs.get("reference_frame")
-    at = np.flatnonzero(columns["frame"] == reference) if reference is not None else np.empty(0, np.int64)
-    return str(columns["wcs"][at[0]]) or None if len(at) else None
