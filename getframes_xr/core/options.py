@@ -33,10 +33,14 @@ class Options(BaseModel):
     )
 
     def __init__(self, **values: Any) -> None:
+        problem: GetframesError | None = None
         try:
             super().__init__(**values)
         except ValidationError as error:
-            raise _first_option_error(type(self), error) from None
+            problem = _first_option_error(type(self), error)
+        if problem is not None:  # raised here, it does not hold pydantic's error, which holds it: such a ring cannot travel
+            problem.__context__ = None
+            raise problem
 
     def replace(self, **changes: Any) -> Self:
         """Return a copy with some options changed, validated again.

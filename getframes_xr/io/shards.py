@@ -29,7 +29,8 @@ from getframes_xr.core.patch import Array
 from getframes_xr.core.window import Grid
 
 INNER: Final = 512  # side of an inner chunk
-IMAGE_SHARD: Final = 1024  # side of a shard of a product without time: a small stack still has work for several cores
+IMAGE_PIXELS: Final = 2**20  # of a shard of a product without time: a small stack still has work for several cores
+IMAGE_WIDTH: Final = 8192  # its columns at most: full-width rows of plain files are one read
 SHARD_PIXELS: Final = 4 * 2**20  # small frames are grouped up to this
 HISTORY_PIXELS: Final = 32 * 2**20  # anchor groups larger than this are cut along y and x
 MOST_FRAMES: Final = 32
@@ -48,7 +49,7 @@ def _ceil(value: int, step: int) -> int:
 
 
 def shard_shape(grid: Grid, period: int = 1) -> tuple[int, int, int]:
-    """(frames, rows, columns) of one shard: whole frames, or 1024 x 1024 tiles of an image.
+    """(frames, rows, columns) of one shard: whole frames, or bands of rows of an image.
 
     Parameters
     ----------
@@ -57,7 +58,8 @@ def shard_shape(grid: Grid, period: int = 1) -> tuple[int, int, int]:
     """
     rows, columns = len(grid.y), len(grid.x)
     if not grid.timed:
-        return 1, min(IMAGE_SHARD, rows), min(IMAGE_SHARD, columns)
+        width = min(columns, IMAGE_WIDTH)
+        return 1, min(rows, max(INNER, IMAGE_PIXELS // width // INNER * INNER)), width
     pixels = max(1, rows * columns * len(grid.bands or (1,)))
     small = pixels < 2**20
     frames = max(1, min(MOST_FRAMES, SHARD_PIXELS // pixels, _ceil(grid.n_frames, 16))) if small else 1

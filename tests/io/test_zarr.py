@@ -120,15 +120,15 @@ def test_shards_group_small_frames_and_whole_anchor_groups(
     assert shard_shape(grid(n, rows, columns), period) == expected
 
 
-def test_images_are_cut_into_tiles_of_1024(tmp_path: Path) -> None:
+def test_images_are_cut_into_bands_of_rows(tmp_path: Path) -> None:
     where = Grid(Span(-3, 2497), Span(5, 2105), bands=("red", "green"))
     values = np.random.default_rng(3).normal(size=where.shape(where.window)).astype(np.float32)
     count = np.zeros(values.shape, np.uint16)
     image = lazy(ArrayFrames(where, {"image": values, "count": count}))
     saved = save_frames(image, tmp_path / "stack.zarr")
-    assert saved.shards == 9 and zarr.open_array(saved.path / "image").shards == (2, 1024, 1024)
+    assert saved.shards == 5 and zarr.open_array(saved.path / "image").shards == (2, 512, 2560)
     xr.testing.assert_identical(open_store(saved.path).load(), image.load())
-    assert (saved.path / "count" / "c" / "0" / "2" / "2").exists()  # all zero, and yet there
+    assert (saved.path / "count" / "c" / "0" / "4" / "0").exists()  # all zero, and yet there
 
 
 STORES: dict[str, tuple[ArrayFrames, xr.Dataset]] = {}
