@@ -38,7 +38,7 @@ class Options(BaseModel):
             super().__init__(**values)
         except ValidationError as error:
             problem = _first_option_error(type(self), error)
-        if problem is not None:  # raised here, it does not hold pydantic's error, which holds it: such a ring cannot travel
+        if problem is not None:  # raised here it does not hold the error that holds it: such a ring cannot travel
             problem.__context__ = None
             raise problem
 
