@@ -25,6 +25,8 @@ COUNT_BIT = 40  # a packed sum counts its bins above this bit, significances bel
 STEPS = 4096.0
 ANGLE_REACH_DEG = 0.5
 REACH_PX = 16
+LEAST_LINES = 60  # of one angle, of each width, that tell their own scatter: a trail and its sides are a dozen
+SHARED_NOISE = 0.75  # scatter of one angle below 1 / this of all is chance (its own error is 10 %)
 
 
 @kernel
@@ -138,6 +140,9 @@ def angle_table(n: int = N_ANGLES) -> tuple[Array, Array]:
 def strongest_line(significance: Array, valid: Array) -> tuple[float, float, float]:
     """The line with the largest Z of a map of bins.
 
+    Where lines of one angle scatter more than lines do on the whole (rows or columns that share noise), Z counts in
+    units of their own scatter.
+
     Parameters
     ----------
     significance : float32 (row, column), of the bins, clipped to a few units
@@ -164,7 +169,17 @@ def strongest_line(significance: Array, valid: Array) -> tuple[float, float, flo
     scatter = 1.4826 * float(np.median(np.abs(known)))
     if not scatter > 0:
         return 0.0, 0.0, 0.0
-    width, angle, offset = np.unravel_index(int(np.nanargmax(flat)), z.shape)
+    known_angles: set[int] = set()
+    while True:
+        width, angle, offset = np.unravel_index(int(np.nanargmax(flat)), z.shape)
+        if angle in known_angles:
+            break
+        known_angles.add(int(angle))
+        lines = z[:, angle][np.isfinite(z[:, angle])]
+        own = SHARED_NOISE * 1.4826 * float(np.median(np.abs(lines)))
+        if lines.size < 2 * LEAST_LINES or own <= scatter:
+            break
+        z[:, angle] *= np.float32(scatter / own)
     return float(z[width, angle, offset]) / scatter, math.pi * angle / N_ANGLES, float(offset - reach + 0.5 * width)
 
 
