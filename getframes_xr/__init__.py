@@ -30,7 +30,7 @@ _ROOMS = {
     "io.session": ("open_session",),
     "io.store": ("save_frames", "verify"),
     "io.image": ("open_image", "save_fits_frames", "save_image"),
-    "io.pictures": ("save_png",),
+    "io.pictures": ("save_png", "save_tiff"),
     "measure.stars": ("find_stars",),
     "measure.registration": ("register",),
     "measure.phase": ("phase_shifts",),

@@ -28,7 +28,7 @@ from getframes_xr.io.header import wcs_values
 SKY_GREY: Final = 0.085
 MEASURED_PX: Final = 1024
 MOST_PX: Final = 1600
-STRIP_PIXELS: Final = 2**20
+STRIP_PIXELS: Final = 2**17
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,7 @@ from getframes_xr.core.vocabulary import Flag
 from getframes_xr.engine.lazy import as_producer
 from getframes_xr.engine.plan import memory as memory_budget
 from getframes_xr.io.image import save_image
-from getframes_xr.io.pictures import save_png, save_tiff
+from getframes_xr.io.pictures import save_png
 from getframes_xr.io.session import open_session
 from getframes_xr.io.store import save_frames
 from getframes_xr.io.tables import open_table, save_table
@@ -209,9 +209,13 @@ def _reduce(folder: RunFolder, session: xr.DataTree, lights: xr.Dataset, options
     }
     flats = _node(session, "flats")
     if flats is not None:
-        level = {kind: masters[kind] for kind in ("bias",) if kind in masters}
-        flat = master(calibrate(flats, **level))
-        masters["flat"] = _store(folder, "masters", ["flat", as_producer(flat).token()], flat)
+        level, remark = _level_of_flats(flats, masters)
+        if remark:
+            warnings.append(remark)
+            folder.say("Warning", text=remark)
+        if level is not None:
+            flat = master(calibrate(flats, bias=level.get("bias")))
+            masters["flat"] = _store(folder, "masters", ["flat", as_producer(flat).token()], flat)
 
     bad = _store(folder, "cosmetic", token, cosmetic(lights))
     clean = calibrate(lights, cosmetic=bad, **masters)
@@ -268,6 +272,17 @@ def _reduce(folder: RunFolder, session: xr.DataTree, lights: xr.Dataset, options
     folder.manifest(manifest)
     folder.say("Finished", products=products)
     return Run(folder.path, {**manifest, "phases": folder.phases})
+
+
+def _level_of_flats(flats: xr.Dataset, masters: Mapping[str, xr.Dataset]) -> tuple[dict[str, xr.Dataset] | None, str]:
+    """The bias to take off the flats (None: they cannot be used), and what is to be said about it."""
+    if "bias" in masters:
+        return {"bias": masters["bias"]}, ""
+    if "bias_adu" in flats.coords and bool(np.isfinite(flats["bias_adu"].values).all()):
+        return {}, ""
+    if "dark" in masters:
+        return {"bias": masters["dark"]}, "no biases: the dark is taken off the flats in their place"
+    return None, "the flats are left out: their bias is not known; give biases or darks as well"
 
 
 def _node(session: xr.DataTree, name: str) -> xr.Dataset | None:
@@ -330,11 +345,10 @@ def _most_common(verdicts: Any) -> str:
 
 
 def _products(folder: Path, result: xr.Dataset) -> dict[str, str]:
-    """FITS, PNG and 16-bit TIFF of the stack."""
+    """FITS and PNG of the stack (``gx.save_tiff`` makes a 16-bit TIFF of it)."""
     return {
         "stack": save_image(result, folder / "stack.fits").name,
         "picture": save_png(result, folder / "stack.png").name,
-        "tiff": save_tiff(result, folder / "stack.tif").name,
     }
 
 
