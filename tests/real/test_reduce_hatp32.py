@@ -118,7 +118,7 @@ def test_the_light_curve_shows_the_transit(run: Run) -> None:
 
 
 def test_the_stack_shows_the_night_sharp_and_deep(run: Run) -> None:
-    """A sample is laid bilinearly: per pixel the mean of sum w^2 is (2/3)^2, so noise is 2/3 of that of a plain mean."""
+    """A sample is laid bilinearly: the mean of sum w^2 is (2/3)^2, so a pixel has 2/3 of the noise of a plain mean."""
     stack = gx.open_image(run.folder / "stack.fits")
     noise = stack["noise"].values[stack["coverage"].values == 142]
     one = np.median([record["variance"]["mono"] for record in run.manifest["frames"]]) ** 0.5
