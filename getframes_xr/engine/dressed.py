@@ -1,8 +1,8 @@
-"""Dressed: the same pixels under the per-frame coordinates and with the planes that the user's Dataset shows.
+"""Dressed: the same pixels under the coordinates and facts and with the planes that the user's Dataset shows.
 
-Lineage goes by pixels; a coordinate that was corrected (``assign_coords(gain_e_per_adu=...)``) or dropped, or a plane
-that was left out (``frames[["adu"]]``), must not come back behind the user's back. What is below keeps its own columns;
-what is put on top sees the user's.
+Lineage goes by pixels; a coordinate or a fact in the attrs that was corrected (``assign_coords(gain_e_per_adu=...)``)
+or dropped, or a plane that was left out (``frames[["adu"]]``), must not come back behind the user's back. What is below
+keeps its own; what is put on top sees the user's.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from getframes_xr.core.digest import digest
 from getframes_xr.core.patch import Array, Patch
 from getframes_xr.core.vocabulary import COLUMNS, TIME, Plane
 from getframes_xr.core.window import Grid, Window
@@ -23,17 +24,18 @@ from getframes_xr.engine.producer import Producer
 
 @dataclass(frozen=True, eq=False)
 class Dressed(Producer):
-    """``parent`` under other per-frame columns, CFA and WCS, with the planes ``names`` alone."""
+    """``parent`` under other per-frame columns, CFA, WCS and attrs, with the planes ``names`` alone."""
 
     parent: Producer
     columns: Mapping[str, Array] | None
     cfa: str | None
     wcs: str | None
     names: tuple[str, ...]
+    attrs: Mapping[str, Any]
 
     @cached_property
     def grid(self) -> Grid:
-        return self.parent.grid.replace(columns=self.columns, cfa=self.cfa, wcs=self.wcs)
+        return self.parent.grid.replace(columns=self.columns, cfa=self.cfa, wcs=self.wcs, attrs=self.attrs)
 
     @cached_property
     def planes(self) -> Mapping[str, Plane]:
@@ -49,8 +51,13 @@ class Dressed(Producer):
         return self.parent.peak_bytes(window, planes)
 
 
-def as_shown(producer: Producer, shown: xr.Dataset, names: Collection[str]) -> Producer:
-    """``producer`` itself where ``shown`` has its coordinates and ``names`` are its planes, else dressed in these."""
+def as_shown(
+    producer: Producer, shown: xr.Dataset, names: Collection[str], facts: Mapping[str, Any] | None = None
+) -> Producer:
+    """``producer`` itself where ``shown`` has its coordinates and ``names`` are its planes, else dressed in these.
+
+    ``facts``: attrs that are shown; those of the producer's facts that are not among them are dropped (None: all stay).
+    """
     grid = producer.grid
     columns: dict[str, Array] | None = None
     if grid.columns is not None:
@@ -58,12 +65,18 @@ def as_shown(producer: Producer, shown: xr.Dataset, names: Collection[str]) -> P
         columns = {"frame": grid.columns["frame"]}
         columns |= {name: _column(shown, name, grid.n_frames) for name in known if _is_column(shown, name)}
     cfa, wcs = _text(shown, "cfa_pattern"), _text(shown, "wcs")
+    attrs = {name: value if facts is None else facts[name] for name, value in grid.attrs.items() if _kept(name, facts)}
     alike = set(names) == set(producer.planes) and (cfa, wcs) == (grid.cfa, grid.wcs)
+    alike = alike and digest(attrs) == digest(dict(grid.attrs))
     same = alike and (
         columns is None
         or (set(columns) == set(grid.columns or {}) and all(_equal(columns[n], grid.column(n)) for n in columns))
     )
-    return producer if same else Dressed(producer, columns, cfa, wcs, tuple(sorted(names)))
+    return producer if same else Dressed(producer, columns, cfa, wcs, tuple(sorted(names)), attrs)
+
+
+def _kept(name: str, facts: Mapping[str, Any] | None) -> bool:
+    return facts is None or name in facts
 
 
 def _is_column(shown: xr.Dataset, name: str) -> bool:

@@ -143,6 +143,7 @@ def as_producer(data: xr.Dataset | xr.DataArray, planes: Collection[str] | None 
     ------
     DataError : a plane is missing, planes differ in shape, dims or coordinates are not those of frames
     """
+    facts = data.attrs if isinstance(data, xr.Dataset) else None
     if isinstance(data, xr.DataArray):
         name = str(data.name) if data.name in PLANES else ("adu" if data.dtype.kind in "iu" else "image")
         data = data.to_dataset(name=name)
@@ -156,7 +157,7 @@ def as_producer(data: xr.Dataset | xr.DataArray, planes: Collection[str] | None 
     ):
         producers = [item[0].as_producer() for item in found if item is not None]
         if len({producer.token() for producer in producers}) == 1:
-            return as_shown(producers[0], data, names)
+            return as_shown(producers[0], data, names, facts)
     sample = data[names]
     grid = grid_of(sample)
     arrays = {name: sample[name].transpose(*grid.dims).variable._data for name in names}

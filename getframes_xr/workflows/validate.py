@@ -42,6 +42,7 @@ HIDDEN = (
     "pointing_dy_px", "pointing_dx_px", "rotation_deg", "transparency", "seeing_fwhm_arcsec", "wcs", "sky_level",
     "truth_light_curve", "name",
 )  # fmt: skip
+HIDDEN_ATTRS = ("first_start", "scene_seed", "seed")
 APERTURE_FWHM = 2.0  # radius of the aperture on the stack, in FWHM: the light outside is the same share for all stars
 
 
@@ -151,7 +152,9 @@ def _reporter(on_event: OnEvent | None) -> Any:
 
 def without_truth(frames: xr.Dataset) -> xr.Dataset:
     """The frames as a camera would hand them over: ``adu`` and what its header says."""
-    return frames[["adu"]].drop_vars([name for name in HIDDEN if name in frames.variables])
+    kept = frames[["adu"]].drop_vars([name for name in HIDDEN if name in frames.variables])
+    kept.attrs = {name: fact for name, fact in frames.attrs.items() if name not in HIDDEN_ATTRS}
+    return kept
 
 
 def true_transforms(frames: SceneFrames) -> Array:
