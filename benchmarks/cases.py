@@ -75,15 +75,16 @@ def expose_case(electrons: float, shape: tuple[int, int] = (2048, 2048)) -> Case
     return Case(f"expose 2048^2 at {electrons:g} e-", ours, theirs, check, shape[0] * shape[1], goals[electrons])
 
 
-def stack_case(folder: Path, n: int = 60, shape: tuple[int, int] = (1024, 1024)) -> Case:
+def stack_case(folder: Path, n: int = 60, shape: tuple[int, int] = (2048, 2048)) -> Case:
     """Sigma-clipped stack of FITS files against ``ccdproc.combine``."""
-    import astropy.units as u
+    import logging
+
     from astropy.io import fits
-    from astropy.nddata import CCDData
     from ccdproc import combine
 
     import getframes_xr as gx
 
+    logging.getLogger("astropy").setLevel("WARNING")
     random = np.random.default_rng(5)
     paths = []
     for at in range(n):
@@ -105,9 +106,9 @@ def stack_case(folder: Path, n: int = 60, shape: tuple[int, int] = (1024, 1024))
             warnings.simplefilter("ignore")
             return np.asarray(
                 combine(
-                    [CCDData.read(path, unit=u.adu) for path in paths], method="average", sigma_clip=True,
-                    sigma_clip_low_thresh=3.0, sigma_clip_high_thresh=3.0, sigma_clip_func=np.ma.median,
-                    sigma_clip_dev_func=np.ma.std, mem_limit=1e9,
+                    paths, unit="adu", method="average", sigma_clip=True, sigma_clip_low_thresh=3.0,
+                    sigma_clip_high_thresh=3.0, sigma_clip_func=np.ma.median, sigma_clip_dev_func=np.ma.std,
+                    mem_limit=1e9,
                 ).data
             )  # fmt: skip
 

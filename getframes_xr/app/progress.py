@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Self
 
@@ -53,7 +54,7 @@ def left_s(seconds: float, done: float, total: float) -> float | None:
     return seconds * (total - done) / done if done > 0 and total >= done and seconds > 0 else None
 
 
-class Progress:
+class Progress(ABC):
     """Show the events of a run; use as a context manager and call with each event."""
 
     def __enter__(self) -> Self:
@@ -62,8 +63,8 @@ class Progress:
     def __exit__(self, *_: object) -> None:
         return None
 
-    def __call__(self, event: Event) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def __call__(self, event: Event) -> None: ...
 
 
 def said(event: Event) -> str | None:
