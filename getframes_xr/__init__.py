@@ -46,6 +46,7 @@ _ROOMS = {
     "reduce.warp": ("warp",),
     "reduce.normalise": ("normalise",),
     "reduce.first_image": ("first_image",),
+    "reduce.level": ("level",),
     "reduce.lines": ("find_lines",),
     "reduce.splat": ("splat",),
     "reduce.stack": ("stack",),
