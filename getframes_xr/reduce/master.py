@@ -63,7 +63,8 @@ class FrameLevels(Producer):
 
     def _produce(self, window: Window, planes: frozenset[str]) -> Patch:
         levels = [self._level(frame) for frame in range(window.frames.start, window.frames.stop)]
-        return Patch(window, {"image": np.array(levels, np.float32).reshape(self.grid.shape(window))})
+        image = np.array(levels, np.float32).reshape(-1, 1, 1)
+        return Patch(window, {"image": image[:, : len(window.y), : len(window.x)]})
 
     def peak_bytes(self, window: Window, planes: Collection[str]) -> int:
         grid = self.parent.grid

@@ -161,6 +161,20 @@ def test_outside_a_run_the_bytes_are_those_of_a_task_and_of_two_threads(name: st
 
 
 @each_case
+def test_an_empty_window_gives_an_empty_patch(name: str) -> None:
+    producer = made(name)
+    outer = producer.grid.window
+    nothing = Span(outer.y.start, outer.y.start)
+    windows = [Window(outer.frames, nothing, outer.x), Window(outer.frames, outer.y, Span(outer.x.stop, outer.x.stop))]
+    if producer.grid.timed:
+        windows.append(Window(Span(1, 1), outer.y, outer.x))
+    for window in windows:
+        patch = producer.produce(window, producer.planes)
+        assert {values.shape for values in patch.planes.values()} == {producer.grid.shape(window)}
+        assert producer.peak_bytes(window, producer.planes) >= 0
+
+
+@each_case
 def test_a_window_outside_the_grid_and_an_unknown_plane_are_refused(name: str) -> None:
     producer = made(name)
     outer = producer.grid.window

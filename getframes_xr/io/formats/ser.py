@@ -59,7 +59,7 @@ class SerFrames(Producer):
                 if len(strip) != rows * row_bytes:
                     raise DataError(f"{self.path}: frame {window.frames.start + at} ends early; was the file changed?")
                 COUNTER.add(len(strip))
-                cube = np.frombuffer(strip, kind).reshape(rows, -1)
+                cube = np.frombuffer(strip, kind).reshape(rows, len(whole.x))
                 out[at] = cube[:, window.x.start : window.x.stop]
                 del strip, cube  # before the next one is read
         finally:
