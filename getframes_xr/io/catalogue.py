@@ -59,8 +59,8 @@ class Entry:
 def files_below(folders: Iterable[PathLike]) -> list[tuple[str, str]]:
     """(absolute path, path relative to the folders' common parent) of every file, sorted; run folders are left out.
 
-    A folder with a ``manifest.json`` is a run folder (our own products), one with a ``zarr.json`` a store; hidden
-    files and folders are not entered.
+    A folder with a ``manifest.json`` or ``recipe.json`` is a run folder (our own products, finished or not), one with a
+    ``zarr.json`` a store; hidden files and folders are not entered.
 
     Raises
     ------
@@ -76,7 +76,7 @@ def files_below(folders: Iterable[PathLike]) -> list[tuple[str, str]]:
     for root in sorted(roots):
         for here, folders_here, files in os.walk(root, followlinks=True):
             real = os.path.realpath(here)
-            if real in entered or "manifest.json" in files or "zarr.json" in files:
+            if real in entered or {"manifest.json", "recipe.json", "zarr.json"} & set(files):
                 folders_here.clear()
                 continue
             entered.add(real)

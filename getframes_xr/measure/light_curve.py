@@ -95,7 +95,7 @@ def light_curve(
     Raises
     ------
     OptionError : a radius is out of range, or there is no comparison star
-    DataError : tables are lazy or do not belong together
+    DataError : tables are lazy or do not belong together, or a star lies on none of the frames
     RegistrationError : no frame is verified
     """
     if len(comparisons) == 0:
@@ -110,6 +110,7 @@ def light_curve(
     radii = checked_radii(shares if radius_px is None else radius_px, "light_curve.radius_px")
     ring = checked_annulus(radii, annulus, "light_curve.annulus")
     positions = _for_frames(clean, moves, positions_in(moves, points, at))
+    _check_seen(clean, points, positions)
     table = measured_stars(clean, positions, radii, ring, fwhm_px=fwhm, reach=max(3.0, fwhm))
     units = table.attrs["units"]
     per_frame = ["time", "star", "radius"]
@@ -163,6 +164,18 @@ def point_to_point(curve: Array) -> float:
     limit = 5.0 * 1.4826 * float(np.median(np.abs(step)))
     step = step[np.abs(step) <= limit] if limit > 0 else step
     return float(np.sqrt(np.mean(step**2) / 2.0) / np.abs(known.mean()))
+
+
+def _check_seen(clean: xr.Dataset, points: Array, positions: Array) -> None:
+    """Refuse stars that no frame shows; ``positions`` (time, star, 2) are those of the ``points``."""
+    spans = [clean[dim].values if dim in clean.coords else np.arange(clean.sizes[dim]) for dim in ("y", "x")]
+    low, high = ([float(edge(span)) for span in spans] for edge in (np.min, np.max))
+    seen: Array = np.asarray(((positions >= low) & (positions <= high)).all(axis=2).any(axis=0))
+    if not seen.all():
+        name = "target" if not seen[0] else "comparison star"
+        y, x = points[int(np.argmin(seen))]
+        rows, columns = (f"{int(first)}..{int(last)}" for first, last in zip(low, high, strict=True))
+        raise DataError(f"the {name} ({y:g}, {x:g}) lies on none of the frames: rows {rows}, columns {columns} (y, x)")
 
 
 def _for_frames(clean: xr.Dataset, moves: xr.Dataset, positions: Array) -> Array:

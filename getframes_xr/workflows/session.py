@@ -56,6 +56,7 @@ from getframes_xr.reduce.splat import splat
 from getframes_xr.workflows.run_folder import OnEvent, RunFolder, versions, write_whole
 
 FEW_STARS = 12  # matches per frame, below which shifts by phase correlation are tried as well
+LEAST_PX = 64  # of a frame, that phase correlation needs
 NUMBERS = ("n_matched", "rms_px", "rotation_deg", "scale", "transparency", "score")  # of moves, one a frame
 PHASES = ("masters", "cosmetic", "stars", "moves", "first", "lines", "stack", "light_curve")
 
@@ -119,7 +120,7 @@ def reduce_session(
 
     Parameters
     ----------
-    folders : folders (or files) with the frames, of any kinds
+    folders : folders (or Zarr stores) with the frames, of any kinds
     out : run folder, ``./processed/<session>`` by default
     options : what a user may decide
     darks, flats, biases : folders of calibration frames that lie elsewhere
@@ -198,6 +199,12 @@ def _reduce(folder: RunFolder, session: xr.DataTree, lights: xr.Dataset, options
     warnings = [line for line in str(session.attrs.get("notes", "")).split("\n") if line]
     own = [line for line in str(lights.attrs.get("notes", "")).split("\n") if line]
     warnings += [line for line in own if not any(line in known for known in warnings)]
+    warnings += [
+        f"{session[name].sizes['time']} light frames of another geometry ({name}) are left: "
+        f"{session[name].sizes['y']} x {session[name].sizes['x']} px"
+        for name in session.children
+        if name.startswith("lights_")
+    ]
     folder.say("Session", lights=n_frames, hours=hours, camera=str(lights.attrs.get("camera", "")))
     for text in dict.fromkeys(warnings):
         folder.say("Warning", text=text)
@@ -310,7 +317,7 @@ def _register(clean: xr.Dataset, stars: xr.Dataset, options: ReduceOptions) -> x
     moves = register(stars)
     verified = moves["verified"].values
     few = verified.sum() < 2 or np.median(moves["n_matched"].values[verified]) < FEW_STARS
-    if few and clean.sizes["time"] > 1:
+    if few and clean.sizes["time"] > 1 and min(clean.sizes["y"], clean.sizes["x"]) >= LEAST_PX:
         shifted = register(stars, shifts=phase_shifts(clean).load())
         if int(shifted["verified"].sum()) > int(verified.sum()):
             moves = shifted

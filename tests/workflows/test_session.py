@@ -246,6 +246,52 @@ def test_a_session_without_lights_or_with_too_little_memory_is_refused(files: Pa
     assert not (tmp_path / "out" / "stack.fits").exists()
 
 
+def test_a_run_folder_among_the_frames_is_not_taken_for_frames(files: Path, tmp_path: Path) -> None:
+    """Also that of a run that was killed when it had written its stack, but no manifest yet."""
+    shutil.copytree(files / "fits", tmp_path / "fits")
+    before = {path: path.read_bytes() for path in (tmp_path / "fits").rglob("*.fits")}
+    out, options = tmp_path / "fits" / "processed", ReduceOptions(lines=False)
+    first = reduce_session(tmp_path / "fits", out=out, options=options)
+    (out / "manifest.json").unlink()
+    again = reduce_session(tmp_path / "fits", out=out, options=options)
+    assert all(phase["skipped"] for phase in again.manifest["phases"].values())
+    assert again.summary == first.summary and len(again.manifest["files"]) == nights.N
+    assert before == {path: path.read_bytes() for path in (tmp_path / "fits").rglob("frame_*.fits")}
+
+
+def test_frames_of_another_geometry_are_left_and_named(files: Path, tmp_path: Path) -> None:
+    frames = nights.raw(nights.altaz()).isel(time=slice(0, 5)).load()
+    gx.save_fits_frames(frames.isel(time=slice(0, 3)), tmp_path / "in" / "large")
+    gx.save_fits_frames(frames.isel(time=slice(3, 5), y=slice(0, 200)), tmp_path / "in" / "small")
+    found = reduce_session(tmp_path / "in", out=tmp_path / "out", options=ReduceOptions(lines=False))
+    assert found.summary["frames"] == 3
+    assert any("2 light frames of another geometry" in text for text in found.manifest["session"]["warnings"])
+
+
+def test_few_frames_are_a_session_too(files: Path, tmp_path: Path) -> None:
+    frames = nights.raw(nights.altaz()).load()
+    for n in (1, 2):
+        gx.save_fits_frames(frames.isel(time=slice(0, n)), tmp_path / f"{n}")
+        found = reduce_session(tmp_path / f"{n}", out=tmp_path / f"out{n}")
+        stack = gx.open_image(found.folder / "stack.fits")
+        assert found.summary["used"] == n and stack["coverage"].values.max() == n
+        assert np.isfinite(stack["image"].values).mean() > 0.9
+    gx.save_fits_frames(frames.isel(y=slice(0, 20), x=slice(0, 24)), tmp_path / "tiny")
+    with pytest.raises(RegistrationError, match="none of the 11 frames can be used"):
+        reduce_session(tmp_path / "tiny", out=tmp_path / "out tiny")
+
+
+def test_a_target_that_no_frame_shows_is_refused(files: Path, run: Run, tmp_path: Path) -> None:
+    for target, compare, words in (
+        ((1100.0, 150.0), ((60.0, 60.0),), r"the target \(1100, 150\) lies on none of the frames: rows 0..219"),
+        ((110.0, 150.0), ((60.0, -60.0),), r"the comparison star \(60, -60\) lies on none"),
+    ):
+        options = ReduceOptions(target=target, compare=compare, lines=False)
+        with pytest.raises(DataError, match=words):
+            reduce_session(files / "fits", out=tmp_path / str(target[0]), options=options)
+        assert not (tmp_path / str(target[0]) / "manifest.json").exists()
+
+
 def test_a_frame_list_and_a_share_to_keep_choose_frames(files: Path, tmp_path: Path) -> None:
     (tmp_path / "list.txt").write_text("\n".join(f"frame_{n:05d}.fits" for n in (0, 1, 2, 3, 5, 6, 8, 9)) + "\n")
     options = ReduceOptions(frame_list=str(tmp_path / "list.txt"), keep=0.5, canvas="reference", lines=False)
