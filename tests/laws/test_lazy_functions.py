@@ -90,6 +90,7 @@ LAZY: dict[str, Callable[[], Any]] = {
     "first_image": lambda: gx.first_image(clean(), moves()),
     "flat": lambda: gx.flat(CAMERA, NIGHT, seed=1),
     "lazy": clean,
+    "level": lambda: gx.level(clean(), moves()),
     "light_curve": lambda: gx.light_curve(clean(), moves(), target=(15, 9), comparisons=[(12, 11)], radius_px=3.0),
     "master": lambda: gx.master(raw(), equalise=True),
     "observe": lambda: gx.observe(cases.scene(), CAMERA, NIGHT, seed=1),
