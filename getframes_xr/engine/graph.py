@@ -52,7 +52,9 @@ def chunks_of(producer: Producer, wanted: tuple[int, int, int] | None = None) ->
     shape = producer.grid.window.shape
     chosen = wanted or producer.preferred_chunks
     if chosen is None:
-        rows, columns = min(TILE, shape[1]), min(TILE, shape[2])
+        huge = producer.grid.timed and max(shape[1:]) > TILE
+        side = TILE // 2 if huge else TILE  # a plain .isel() makes whole chunks: of a huge frame they are smaller
+        rows, columns = min(side, shape[1]), min(side, shape[2])
         whole = rows == shape[1] and columns == shape[2]
         chosen = (max(1, CHUNK_PIXELS // max(1, rows * columns)) if whole else 1, rows, columns)
         if producer.grid.timed and whole:
