@@ -21,8 +21,8 @@ from numpy.typing import ArrayLike
 from getframes_xr.core.errors import DataError
 
 
-@xr.register_dataset_accessor("gx")  # type: ignore[no-untyped-call]
-@xr.register_dataarray_accessor("gx")  # type: ignore[no-untyped-call]
+@xr.register_dataset_accessor("gx")  # type: ignore[no-untyped-call]  # xarray does not type it
+@xr.register_dataarray_accessor("gx")  # type: ignore[no-untyped-call]  # xarray does not type it
 class GxAccessor:
     """Forwards to the public functions of getframes_xr."""
 

@@ -34,7 +34,7 @@ class WaitForXarray(MetaPathFinder):
                 execute(module)
                 importlib.import_module(ACCESSOR)
 
-            spec.loader.exec_module = execute_and_register  # type: ignore[method-assign]
+            spec.loader.exec_module = execute_and_register  # type: ignore[method-assign]  # the hook
         return spec
 
 

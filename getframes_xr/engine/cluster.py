@@ -33,7 +33,7 @@ CONNECT_S: Final = 10
 _PLUGIN: Final = "getframes-xr"
 
 
-class LoadPackage(WorkerPlugin):  # type: ignore[misc]
+class LoadPackage(WorkerPlugin):  # type: ignore[misc]  # distributed is not typed
     """Load the package and its kernels and mend the allocator, before a worker's first task."""
 
     name = _PLUGIN

@@ -98,7 +98,7 @@ class DecodedCache:
         return {"limit": self.limit}
 
     def __setstate__(self, state: dict[str, int]) -> None:
-        self.__init__(state["limit"])  # type: ignore[misc]
+        self.__init__(state["limit"])  # type: ignore[misc]  # a lock cannot travel: make a new one
 
 
 CACHE: Final = DecodedCache()

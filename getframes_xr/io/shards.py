@@ -22,7 +22,7 @@ from typing import Any, Final, Literal
 
 import google_crc32c
 import numpy as np
-from numcodecs import Blosc  # type: ignore[import-untyped]
+from numcodecs import Blosc
 
 from getframes_xr.core.errors import StoreError
 from getframes_xr.core.patch import Array

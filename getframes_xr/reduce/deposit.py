@@ -18,7 +18,7 @@ import math
 from typing import Any
 
 import numpy as np
-from llvmlite import ir  # type: ignore[import-untyped]
+from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
@@ -175,7 +175,7 @@ def deposit_plain(
                         out[k + line + pixel + next_sum] += share
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic  # type: ignore[untyped-decorator]  # Numba does not type it
 def _add_lanes(_: Any, out: Any, at: Any, share: Any, a: Any, b: Any, c: Any, d: Any) -> Any:
     """Add share * (a, b, c, d) to out[at], ..., out[at + 3] as one vector of four float32.
 

@@ -380,7 +380,7 @@ class ExperimentEngine(BackendEntrypoint):
     open_dataset_parameters = ("filename_or_obj", "drop_variables", "planes", "until")
     supports_groups = False
 
-    def open_dataset(  # type: ignore[override]
+    def open_dataset(  # type: ignore[override]  # an engine adds options of its own
         self,
         filename_or_obj: str | os.PathLike[str],
         *,
