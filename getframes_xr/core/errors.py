@@ -6,9 +6,11 @@
     +-- PlanError          the work does not fit the budget; nothing was started
     +-- RegistrationError  frames cannot be brought onto each other
     +-- StoreError         a store on disk is locked, unfinished or of another recipe
+    +-- Cancelled          the user has stopped the work
 
-Each message says what to do next. All arguments are kept in ``args``, so an error crosses process borders whole;
-the place (stage, frame, tile, file) is added on the way up with ``add_note``.
+Each message says what to do next. All arguments are kept in ``args``, so an error crosses process borders whole. Any
+error of a task, of this package or not, carries its ``place`` (see ``engine.whereabouts``): who failed at which
+frame, rows, columns and file.
 """
 
 from __future__ import annotations
@@ -43,3 +45,7 @@ class RegistrationError(GetframesError, RuntimeError):
 
 class StoreError(GetframesError, RuntimeError):
     """Raise when a store on disk is in use, unfinished, or holds the result of another recipe."""
+
+
+class Cancelled(GetframesError, RuntimeError):
+    """Raise where work goes no further because the user has stopped it."""

@@ -61,3 +61,27 @@ class Patch:
 
     def strip(self, frame: Span, rows: Span) -> Patch:
         return self.view(Window(frame, rows, self.window.x))
+
+    def at(self, window: Window) -> Patch:
+        """The same planes, said to lie at another window of the same shape."""
+        return Patch(window, self.planes, self.timed)
+
+    def get(self) -> Patch:
+        """The patch itself; a handle (see ``engine.ask``) makes it now."""
+        return self
+
+    def let_go(self) -> None:
+        """Hold the planes no longer; who took them keeps them."""
+        self.planes = {}
+
+
+def by_band(plane: Array) -> Array:
+    """A timeless plane as (band, y, x), whether or not it has bands."""
+    return plane if plane.ndim == 3 else plane[None]
+
+
+def frozen(values: Array) -> Array:
+    """A read-only view of values, contiguous: kernels see one type whoever owns them."""
+    view = np.ascontiguousarray(values).view()
+    view.flags.writeable = False
+    return view

@@ -8,7 +8,7 @@ vignetting) dim it as they dim the sky.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -18,6 +18,7 @@ from getframes_xr.core.errors import DataError
 from getframes_xr.core.patch import Array, Patch
 from getframes_xr.core.vocabulary import PLANES, Plane
 from getframes_xr.core.window import Grid, Span, Window
+from getframes_xr.engine.ask import Given
 from getframes_xr.engine.producer import Producer
 
 
@@ -54,7 +55,7 @@ class Illumination(Producer):
     def planes(self) -> Mapping[str, Plane]:
         return {"photons": PLANES["photons"]}
 
-    def _produce(self, window: Window, planes: frozenset[str]) -> Patch:
+    def make(self, window: Window, planes: frozenset[str], given: Given) -> Patch:
         exposure_s = self.grid.column("exposure_s")[window.frames.start : window.frames.stop]
         out = np.empty(window.shape, np.float32)
         rate = self._rate(window)
@@ -74,5 +75,8 @@ class Illumination(Producer):
             optic.dim(light, window, self.grid.y, self.grid.x)
         return light
 
-    def peak_bytes(self, window: Window, planes: Collection[str]) -> int:
-        return 4 * window.pixels + 16 * len(window.y) * len(window.x)
+    def scratch_bytes(self, window: Window, planes: frozenset[str]) -> int:
+        return 16 * len(window.y) * len(window.x)
+
+    def select(self, positions: Array) -> Producer:
+        return Illumination(self.grid.select(positions), self.photons_per_s, self.optics)

@@ -6,17 +6,18 @@ or run backwards. Nothing in here knows dask.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from getframes_xr.core.errors import GetframesError
 from getframes_xr.core.patch import Array, Patch
 from getframes_xr.core.window import Span, Window
-from getframes_xr.engine.held import flatten, held_values
+from getframes_xr.engine.ask import Given, Sink
+from getframes_xr.engine.held import handed
 from getframes_xr.engine.producer import Producer, Selected
+from getframes_xr.engine.whereabouts import tell, where
 
 
 def steady(vector: Array) -> bool:
@@ -74,42 +75,60 @@ class Selection:
 
 @dataclass(frozen=True, eq=False)
 class Block:
-    """One task: ``block(location, *held)`` gives the planes of that part, or what ``finish`` makes of them.
+    """One task: ``block(location, *handed)`` gives the planes of that part, or what ``finish`` makes of them.
 
     ``location`` is a tuple of slices into the selection's vectors (``(time, y, x)``, without time for a product that
-    has none), or a ``Window`` of the producer. A ``finish`` with ``streams = True`` is called with the producer instead
-    of a patch: it asks piece by piece, so that a task can be larger than what it holds at a time.
+    has none), or a ``Window`` of the producer. ``handed`` are the blocks of the producers with the tokens ``handed``,
+    in nested lists.
     """
 
     selection: Selection
     planes: tuple[str, ...]
-    held: tuple[str, ...] = ()
-    finish: Callable[[Patch, Window], Any] | None = None
+    handed: tuple[str, ...] = ()
+    finish: Sink | Callable[[Patch, Window], Any] | None = None
 
-    def __call__(self, location: Any, *held: Any) -> Any:
-        values = {token: list(flatten(blocks)) for token, blocks in zip(self.held, held, strict=True)}
-        chosen, producer = self.selection, self.selection.producer
+    def __call__(self, location: Any, *handed_in: Any) -> Any:
+        values = {token: list(flatten(blocks)) for token, blocks in zip(self.handed, handed_in, strict=True)}
+        window = location if isinstance(location, Window) else self.window_at(location)
+        producer = self.selection.producer
         try:
-            with held_values(values):
-                if getattr(self.finish, "streams", False):
-                    asked = location if isinstance(location, Window) else self.window_at(location)
-                    return self.finish(producer, asked)  # type: ignore[misc, arg-type]
+            with handed(values):
+                if isinstance(self.finish, Sink):
+                    given = Given(self.finish.inputs(producer, window))
+                    try:
+                        return self.finish.take(producer, window, given)
+                    finally:
+                        given.let_go_but()
                 if isinstance(location, Window):
                     patch = producer.produce(location, self.planes)
                 else:
-                    frames = chosen.positions[location[0]] if producer.grid.timed else chosen.positions
-                    part = Selection(producer, frames, chosen.y[location[-2]], chosen.x[location[-1]])
-                    patch = part.produce(self.planes)
+                    patch = self.part(location).produce(self.planes)
             return patch if self.finish is None else self.finish(patch, patch.window)
-        except GetframesError as error:
-            error.add_note(f"at {location}")
+        except Exception as error:
+            who = producer if self.finish is None else self.finish
+            tell(error, where(type(who).__name__, producer.grid, window))
             raise
+
+    def part(self, location: tuple[slice, ...]) -> Selection:
+        """The part of the selection at a location."""
+        chosen = self.selection
+        frames = chosen.positions[location[0]] if chosen.producer.grid.timed else chosen.positions
+        return Selection(chosen.producer, frames, chosen.y[location[-2]], chosen.x[location[-1]])
 
     def window_at(self, location: tuple[slice, ...]) -> Window:
         """The producer's window that a location asks for (its hull)."""
         chosen = self.selection
         frames = hull(chosen.positions[location[0]]) if chosen.producer.grid.timed else Span(0, 1)
         return Window(frames, hull(chosen.y[location[-2]]), hull(chosen.x[location[-1]]))
+
+
+def flatten(nested: Any) -> Iterator[Patch]:
+    """The patches in dask's nested lists of blocks."""
+    if isinstance(nested, Patch):
+        yield nested
+    else:
+        for item in nested:
+            yield from flatten(item)
 
 
 @dataclass(frozen=True)

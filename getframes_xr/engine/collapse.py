@@ -13,7 +13,7 @@ noise = sqrt(sum w^2 (v - image)^2 / ((sum w)^2 - sum w^2)), corrected for what 
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, ClassVar
@@ -23,11 +23,13 @@ import numpy as np
 from getframes_xr.core.errors import DataError, OptionError
 from getframes_xr.core.kernel import kernel
 from getframes_xr.core.options import Family, Registry
-from getframes_xr.core.patch import Array, Patch
+from getframes_xr.core.patch import Array, Patch, by_band
 from getframes_xr.core.vocabulary import PLANES, UNUSABLE, Flag, Plane
 from getframes_xr.core.window import Grid, Span, Window
 from getframes_xr.engine import lanes as kernels
-from getframes_xr.engine.producer import Producer
+from getframes_xr.engine.ask import Ask, Few, every
+from getframes_xr.engine.producer import Producer, with_flags
+from getframes_xr.engine.reduction import BLOCK_RANKS, Batch, Reduction
 
 RULES = Registry("rejection rule")
 STRIP_BYTES = 64 * 2**20  # samples of one strip, all frames
@@ -209,11 +211,28 @@ class StreamingRule(Rule):
         """Take more frames into the state, one after the other, so that the cut into chunks cannot show."""
 
     @abstractmethod
+    def combine(self, left: Any, right: Any) -> Any:
+        """One state of two, ``right`` of the later frames; may write to ``left``."""
+
+    @abstractmethod
     def finish(self, state: Any) -> Collapsed: ...
 
 
+@dataclass
+class StackState:
+    """What is known of a tile: flags seen and saturated samples (band, pixels), and running sums or all samples."""
+
+    reasons: Array
+    saturated: Array
+    sums: list[Any]
+    buffer: Array | None = None
+    values: Array = field(default_factory=lambda: np.empty((0, 0, 0)))
+    missing: Array = field(default_factory=lambda: np.empty((0, 0, 0), np.bool_))
+    some_missing: bool = False
+
+
 @dataclass(frozen=True, eq=False)
-class Stacked(Producer):
+class Stacked(Reduction):
     """``parent`` collapsed along time by ``rule``: image, noise, count, coverage, weight, flags, without time.
 
     Parameters
@@ -283,30 +302,38 @@ class Stacked(Producer):
         return np.argsort(self.parent.grid.column("frame"), kind="stable")
 
     @cached_property
-    def _read(self) -> tuple[str, ...]:
-        return (self.plane, "flags") if "flags" in self.parent.planes else (self.plane,)
-
-    @cached_property
     def _dtype(self) -> np.dtype[Any]:
         """uint16 where the samples are small integers, else float32."""
         dtype = self.parent.planes[self.plane].dtype
         return np.dtype(np.uint16 if dtype in (np.dtype(np.uint8), np.dtype(np.uint16)) else np.float32)
 
     @property
+    def _masked(self) -> bool:
+        """Whether missing samples are told by a mask: integers have no NaN."""
+        return self._dtype == np.uint16 and "flags" in self.parent.planes
+
+    @property
     def _bands(self) -> int:
         return len(self.parent.grid.bands or (1,))
 
     def _runs(self, y: Span, x: Span) -> list[tuple[Span, Array]]:
-        """Frames to ask for together: runs of positions and the ranks (by frame) of each; ranks increase in order."""
+        """Frames to ask for together: runs of positions and the ranks (by frame) of each; ranks increase in order.
+
+        Where blocks of ranks are folded, no run leaves its block.
+        """
         dtype = self.parent.planes[self.plane].dtype
-        frame = max(1, self._bands * len(y) * len(x) * (dtype.itemsize + 2 * (len(self._read) - 1)))
+        marks = 2 * ("flags" in self.parent.planes)
+        frame = max(1, self._bands * len(y) * len(x) * (dtype.itemsize + marks))
         most = max(1, GROUP_BYTES // frame)
         order = self._order
         steps = np.diff(order)
         found: list[tuple[Span, Array]] = []
         start = 0
         while start < len(order):
-            stop, end = start + 1, min(len(order), start + most)
+            end = min(len(order), start + most)
+            if self.folds:
+                end = min(end, (start // BLOCK_RANKS + 1) * BLOCK_RANKS)
+            stop = start + 1
             while stop < end and steps[stop - 1] == steps[start] and abs(steps[start]) == 1:
                 stop += 1
             positions = order[start:stop]
@@ -321,8 +348,7 @@ class Stacked(Producer):
     def _pixel_bytes(self) -> int:
         """Scratch per pixel of a tile beyond what the parents need: samples or sums, results, flags."""
         n, bands = self.parent.grid.n_frames, self._bands
-        masked = self._dtype == np.uint16 and len(self._read) > 1
-        per_band = 0 if self.rule.streams else n * (self._dtype.itemsize + masked)
+        per_band = 0 if self.rule.streams else n * (self._dtype.itemsize + self._masked)
         return bands * per_band + 128 + 12 * bands
 
     @property
@@ -359,48 +385,79 @@ class Stacked(Producer):
             tile = Window(
                 Span(frame, frame + 1), Span(middle_y, middle_y + shape[0]), Span(middle_x, middle_x + shape[1])
             )
-            total += _ground_pixels(self.parent, tile, self._read)
+            total += _ground_pixels(self.parent, tile, with_flags(self.parent, self.plane))
         return total / len(frames)
 
-    def tiles(self, window: Window) -> Iterator[Window]:
-        """The boxes, each with all frames, in which a window is worked off."""
+    def tiles(self, window: Window) -> list[Window]:
         rows, columns = self._shape(window)
-        frames = self.parent.grid.window.frames
-        for y in window.y.pieces(rows):
-            for x in window.x.pieces(columns):
-                yield Window(frames, y, x)
+        return [Window(window.frames, y, x) for y in window.y.pieces(rows) for x in window.x.pieces(columns)]
 
-    def upstream(self, window: Window, planes: Collection[str]) -> list[tuple[Producer, Window]]:
-        return [(self.parent, window.with_frames(self.parent.grid.window.frames))]
+    @property
+    def folds(self) -> bool:
+        return self.rule.streams
 
-    def _produce(self, window: Window, planes: frozenset[str]) -> Patch:
-        shape = self.grid.shape(window)
-        out = Patch(window, {name: np.empty(shape, self.planes[name].dtype) for name in sorted(planes)}, False)
-        if window.pixels:
-            scratch: dict[str, Array] = {}
-            for tile in self.tiles(window):
-                part = out.view(tile.with_frames(window.frames))
-                self._collapse_tile(tile, {name: _by_band(part[name]) for name in planes}, scratch)
-        return out
+    def batches(self, tile: Window, planes: frozenset[str], few: Few = every) -> Iterator[Batch]:
+        runs = self._runs(tile.y, tile.x)
+        for span, ranks in few(runs, [len(span) for span, _ in runs]):
+            ask = Ask(self.parent, tile.with_frames(span), with_flags(self.parent, self.plane), about=ranks)
+            yield Batch(int(ranks.min()), [ask])
 
-    def _collapse_tile(self, tile: Window, out: Mapping[str, Array], scratch: dict[str, Array]) -> None:
-        """Fill ``out``, arrays (band, y, x), for one tile; ``scratch`` is kept from tile to tile."""
+    def start(self, tile: Window, planes: frozenset[str], kept: Mapping[str, Patch], spent: Any = None) -> StackState:
         pixels = len(tile.y) * len(tile.x)
-        reasons = np.zeros((self._bands, pixels), np.uint16)
-        saturated = np.zeros((self._bands, pixels), np.uint16)
-        collapse = self._stream if self.rule.streams else self._whole
-        results = collapse(tile, (reasons, saturated), scratch)
-        for band, result in enumerate(results):
-            flags = np.zeros(len(reasons[band]), np.uint16)
+        marks = np.zeros((2, self._bands, pixels), np.uint16)
+        if isinstance(self.rule, StreamingRule):
+            return StackState(marks[0], marks[1], [self.rule.start(pixels) for _ in range(self._bands)])
+        n, buffer = self.parent.grid.n_frames, None if spent is None else spent.buffer
+        if buffer is None or buffer.size < self._bands * n * pixels:
+            buffer = np.empty(self._bands * n * pixels, self._dtype)
+        values = buffer[: self._bands * n * pixels].reshape(self._bands, n, pixels)
+        missing = np.zeros((self._bands, n, pixels if self._masked else 0), np.bool_)
+        return StackState(marks[0], marks[1], [], buffer, values, missing)
+
+    def add(self, state: StackState, asks: Sequence[Ask], patches: Sequence[Patch]) -> None:
+        ranks = asks[0].about
+        got, gone = self._taken(patches[0], state)
+        if isinstance(self.rule, StreamingRule):
+            order = np.argsort(ranks)
+            chosen = slice(int(ranks.min()), int(ranks.max()) + 1)
+            for band, sums in enumerate(state.sums):
+                values = np.ascontiguousarray(got[order, band])
+                self.rule.add(sums, self._samples(values, np.ascontiguousarray(gone[order, band]), band, chosen))
+            return
+        for i, rank in enumerate(ranks):
+            state.values[:, rank] = got[i]
+        if gone.shape[-1]:
+            state.missing[:, ranks] = gone.swapaxes(0, 1)
+            state.some_missing = True
+
+    def combine(self, left: StackState, right: StackState) -> StackState:
+        assert isinstance(self.rule, StreamingRule)
+        left.reasons |= right.reasons
+        left.saturated += right.saturated
+        left.sums = [self.rule.combine(a, b) for a, b in zip(left.sums, right.sums, strict=True)]
+        return left
+
+    def finish(self, state: StackState, out: Patch) -> None:
+        for band, result in enumerate(self._results(state)):
+            reasons, saturated = state.reasons[band], state.saturated[band]
+            flags = np.zeros(len(reasons), np.uint16)
             uncovered = result.coverage == 0
-            flags[uncovered] = reasons[band][uncovered] | np.uint16(Flag.NO_DATA)
-            flags[saturated[band] > SATURATED_SHARE * result.coverage] |= np.uint16(Flag.SATURATED)
+            flags[uncovered] = reasons[uncovered] | np.uint16(Flag.NO_DATA)
+            flags[saturated > SATURATED_SHARE * result.coverage] |= np.uint16(Flag.SATURATED)
             made = {
                 "image": result.value, "noise": result.noise, "count": result.count, "weight": result.weight,
                 "coverage": result.coverage, "flags": flags,
             }  # fmt: skip
-            for name, target in out.items():
-                target[band] = made[name].reshape(len(tile.y), len(tile.x))
+            for name in out:
+                target = by_band(out[name])[band]
+                target[...] = made[name].reshape(target.shape)
+
+    def _results(self, state: StackState) -> list[Collapsed]:
+        if isinstance(self.rule, StreamingRule):
+            return [self.rule.finish(sums) for sums in state.sums]
+        assert isinstance(self.rule, WholeTimeRule)
+        missing = state.missing if state.some_missing else state.missing[..., :0]
+        return [self.rule.collapse(self._samples(state.values[b], missing[b], b)) for b in range(self._bands)]
 
     def _columns(self, ranks: slice = slice(None)) -> dict[str, Array]:
         columns = self.parent.grid.columns
@@ -418,10 +475,9 @@ class Stacked(Producer):
         units = self.parent.planes[self.plane].units
         return Samples(values, missing, None if weights is None else weights[ranks], self._columns(ranks), units)
 
-    def _take(self, span: Span, tile: Window, marks: tuple[Array, Array]) -> tuple[Array, Array]:
+    def _taken(self, patch: Patch, state: StackState) -> tuple[Array, Array]:
         """Samples (frames, band, pixels) of a run of frames, which are missing; marks collect flags and saturation."""
-        patch = self.parent.produce(tile.with_frames(span), self._read)
-        shape = (len(span), self._bands, len(tile.y) * len(tile.x))
+        shape = (len(patch.window.frames), self._bands, len(patch.window.y) * len(patch.window.x))
         values = patch[self.plane].reshape(shape)
         if values.dtype != self._dtype:
             values = values.astype(self._dtype)
@@ -432,87 +488,38 @@ class Stacked(Producer):
         if flags is not None and self._dtype == np.float32:
             mark_missing(values.reshape(-1), flags.reshape(-1), UNUSABLE)
         if flags is not None:
-            reasons, saturated = marks
-            reasons |= np.bitwise_or.reduce(flags, axis=0)
-            if (reasons & _SATURATED).any():
-                saturated += ((flags & _SATURATED) != 0).sum(axis=0, dtype=np.uint16)
+            state.reasons |= np.bitwise_or.reduce(flags, axis=0)
+            if (state.reasons & _SATURATED).any():
+                state.saturated += ((flags & _SATURATED) != 0).sum(axis=0, dtype=np.uint16)
             if self._dtype == np.uint16:
                 missing = (flags & np.uint16(UNUSABLE)) != 0
         return values, missing
 
-    def _whole(self, tile: Window, marks: tuple[Array, Array], scratch: dict[str, Array]) -> list[Collapsed]:
-        n, pixels = self.parent.grid.n_frames, len(tile.y) * len(tile.x)
-        if "values" not in scratch or scratch["values"].size < self._bands * n * pixels:
-            scratch["values"] = np.empty(self._bands * n * pixels, self._dtype)  # fresh pages cost as much as a read
-        values = scratch["values"][: self._bands * n * pixels].reshape(self._bands, n, pixels)
-        masked = self._dtype == np.uint16 and "flags" in self._read
-        missing = np.zeros((self._bands, n, pixels if masked else 0), np.bool_)
-        some_missing = False
-        for span, ranks in self._runs(tile.y, tile.x):
-            got, gone = self._take(span, tile, marks)
-            for i, rank in enumerate(ranks):
-                values[:, rank] = got[i]
-            if gone.shape[-1]:
-                missing[:, ranks] = gone.swapaxes(0, 1)
-                some_missing = True
-            del got, gone  # before the next run is made
-        if not some_missing:
-            missing = np.zeros((self._bands, n, 0), np.bool_)
-        assert isinstance(self.rule, WholeTimeRule)
-        return [self.rule.collapse(self._samples(values[b], missing[b], b)) for b in range(self._bands)]
-
-    def _stream(self, tile: Window, marks: tuple[Array, Array], scratch: dict[str, Array]) -> list[Collapsed]:
-        assert isinstance(self.rule, StreamingRule)
-        pixels = len(tile.y) * len(tile.x)
-        states = [self.rule.start(pixels) for _ in range(self._bands)]
-        for span, ranks in self._runs(tile.y, tile.x):
-            got, gone = self._take(span, tile, marks)
-            order = np.argsort(ranks)
-            chosen = slice(int(ranks.min()), int(ranks.max()) + 1)
-            for band, state in enumerate(states):
-                values = np.ascontiguousarray(got[order, band])
-                self.rule.add(state, self._samples(values, np.ascontiguousarray(gone[order, band]), band, chosen))
-                del values
-            del got, gone  # before the next run is made
-        return [self.rule.finish(state) for state in states]
-
-    def peak_bytes(self, window: Window, planes: Collection[str]) -> int:
+    def scratch_bytes(self, window: Window, planes: frozenset[str]) -> int:
         if not window.pixels:
             return 0
         rows, columns = self._shape(window)
-        rows, columns = min(rows, len(window.y)), min(columns, len(window.x))
-        y = Span(window.y.stop - rows, window.y.stop)
-        x = Span(window.x.stop - columns, window.x.stop)
-        asked = max(
-            self.parent.peak_bytes(Window(span, y, x), self._read) + self._group_bytes(len(span), y, x)
-            for span, _ in self._sample_runs(y, x)
-        )
+        y, x = Span(0, min(rows, len(window.y))), Span(0, min(columns, len(window.x)))
+        alive = 2 if self.folds and self.parent.grid.n_frames > BLOCK_RANKS else 1
+        most = max(len(span) for span, _ in self._runs(y, x))
         bunch = 2 * BUNCH_BYTES + 16 * 2**10 * self.parent.grid.n_frames // 64
-        return self.bytes_of(window, planes) + rows * columns * self._pixel_bytes + asked + bunch
-
-    def _sample_runs(self, y: Span, x: Span) -> list[tuple[Span, Array]]:
-        """The longest run and a few more, spread over the night: enough to forecast the costliest."""
-        runs = sorted(self._runs(y, x), key=lambda run: -len(run[0]))
-        return [runs[0], runs[len(runs) // 2], runs[-1]]
+        return alive * len(y) * len(x) * self._pixel_bytes + self._group_bytes(most, y, x) + bunch
 
     def _group_bytes(self, frames: int, y: Span, x: Span) -> int:
         """Copies made of a run of frames: another dtype, the mask, the order."""
         pixels = frames * self._bands * len(y) * len(x)
         other = self.parent.planes[self.plane].dtype != self._dtype
-        return pixels * (self._dtype.itemsize * (other + self.rule.streams) + 3 * (len(self._read) - 1))
-
-
-def _by_band(plane: Array) -> Array:
-    return plane if plane.ndim == 3 else plane[None]
+        return pixels * (self._dtype.itemsize * (other + self.rule.streams) + 3 * ("flags" in self.parent.planes))
 
 
 def _ground_pixels(producer: Producer, window: Window, planes: Collection[str]) -> int:
     """Pixels of the leaves that a window touches; what is held (without time) costs nothing."""
     if not producer.grid.timed:
         return 0
+    asks = list(producer.inputs(window, frozenset(planes)))
     if not producer.parents:
         return window.pixels
-    return sum(_ground_pixels(parent, part, planes) for parent, part in producer.upstream(window, planes))
+    return sum(_ground_pixels(ask.parent, ask.window, ask.planes) for ask in asks)
 
 
 @kernel

@@ -7,7 +7,8 @@ keeps its own; what is put on top sees the user's.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+import dataclasses
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -19,6 +20,7 @@ from getframes_xr.core.digest import digest
 from getframes_xr.core.patch import Array, Patch
 from getframes_xr.core.vocabulary import COLUMNS, TIME, Plane
 from getframes_xr.core.window import Grid, Window
+from getframes_xr.engine.ask import Ask, Few, Given, every
 from getframes_xr.engine.producer import Producer
 
 
@@ -41,14 +43,19 @@ class Dressed(Producer):
     def planes(self) -> Mapping[str, Plane]:
         return {name: self.parent.planes[name] for name in self.names}
 
-    def _produce(self, window: Window, planes: frozenset[str]) -> Patch:
-        return self.parent.produce(window, planes)
+    @property
+    def takes_over(self) -> str:
+        return "frames"
 
-    def upstream(self, window: Window, planes: Collection[str]) -> list[tuple[Producer, Window]]:
-        return [(self.parent, window)]
+    def inputs(self, window: Window, planes: frozenset[str], few: Few = every) -> Iterator[Ask]:
+        yield Ask(self.parent, window, planes, keep="frames")
 
-    def peak_bytes(self, window: Window, planes: Collection[str]) -> int:
-        return self.parent.peak_bytes(window, planes)
+    def make(self, window: Window, planes: frozenset[str], given: Given) -> Patch:
+        return given.take()
+
+    def select(self, positions: Array) -> Producer:
+        columns = None if self.columns is None else {n: c[positions] for n, c in self.columns.items()}
+        return dataclasses.replace(self, parent=self.parent.select(positions), columns=columns)
 
 
 def as_shown(

@@ -17,6 +17,7 @@ import numpy as np
 
 from getframes_xr.core.errors import PlanError
 from getframes_xr.core.window import Span, Window
+from getframes_xr.engine.ask import Ask, some
 from getframes_xr.engine.budget import MIB, Budget, budget, text_of_bytes
 from getframes_xr.engine.graph import CHUNK_PIXELS, chunks_of
 from getframes_xr.engine.held import Held, held_below
@@ -61,51 +62,43 @@ class Choice:
     amplification: float
 
 
-def leaf_windows(
-    producer: Producer, window: Window, planes: Collection[str]
-) -> list[tuple[Producer, Window, set[str]]]:
-    """What ``producer.produce(window, planes)`` asks of the producers at the ground, not through a Held."""
-    found: list[tuple[Producer, Window, set[str]]] = []
-    waiting = [(producer, window, set(planes))]
-    while waiting:
-        item, asked, wanted = waiting.pop()
-        if isinstance(item, Held) or not asked.pixels:
-            continue
-        if not item.parents:
-            found.append((item, asked, wanted))
-            continue
-        for parent, above in item.upstream(asked, wanted):
-            waiting.append((parent, above.clip(parent.grid.window), _planes_read(parent, wanted)))
-    return found
+def leaf_asks(producer: Producer, window: Window, planes: Collection[str]) -> Iterator[tuple[Ask, float]]:
+    """What a window asks of the producers at the ground, not through a Held: some of many alike, with their number.
 
-
-def _planes_read(parent: Producer, wanted: set[str]) -> set[str]:
-    """The planes of ``parent`` that a child asked for ``wanted`` is taken to read."""
-    known = set(parent.planes)
-    main = [name for name in ("adu", "image", "photons") if name in known]
-    found = (wanted & known) | ({main[0]} if main and not wanted & known - {"flags"} else set())
-    return found or known
+    Of each producer the Asks of one parent are looked at in ``some``; each stands for so many of them as there are.
+    """
+    if isinstance(producer, Held) or not window.pixels:
+        return
+    if not producer.parents:
+        yield Ask(producer, window, planes), 1.0
+        return
+    wanted = frozenset(planes)
+    groups: dict[tuple[int, frozenset[str]], list[Ask]] = {}
+    for ask in producer.inputs(window, wanted):
+        groups.setdefault((id(ask.parent), frozenset(ask.planes)), []).append(ask)
+    for asks in groups.values():
+        looked_at = some(asks)
+        scale = len(asks) / len(looked_at)
+        for ask in looked_at:
+            for found, number in leaf_asks(ask.parent, ask.window, ask.planes):
+                yield found, scale * number
 
 
 def read_bytes(producer: Producer, window: Window, planes: Collection[str]) -> int:
-    """Bytes that a window reads from files, before compression."""
-    total = 0
-    for leaf, asked, wanted in leaf_windows(producer, window, planes):
-        count = getattr(leaf, "read_bytes", None)
-        if count is not None:
-            total += int(count(asked, wanted & set(leaf.planes)))
-    return total
+    """Bytes that a window reads from files, before compression (an estimate where there are many Asks)."""
+    total = 0.0
+    for ask, number in leaf_asks(producer, window, planes):
+        total += number * sum(read.values for read in ask.parent.reads(ask.window, ask.planes))
+    return int(total)
 
 
 def asked_pixels(producer: Producer, window: Window, planes: Collection[str], rest: float = 1.0) -> float:
     """Pixels at the ground that a window reads; ``rest`` weighs those of stored chunks that are only read along."""
     total = 0.0
-    for leaf, asked, wanted in leaf_windows(producer, window, planes):
-        count = getattr(leaf, "read_bytes", None)
-        names = wanted & set(leaf.planes)
-        size = leaf.bytes_of(asked, names)
-        along = count(asked, names) / size - 1.0 if count is not None and size else 0.0
-        total += asked.pixels * (1.0 + rest * along)
+    for ask, number in leaf_asks(producer, window, planes):
+        read, size = sum(item.values for item in ask.parent.reads(ask.window, ask.planes)), ask.nbytes
+        along = read / size - 1.0 if read and size else 0.0
+        total += number * ask.window.pixels * (1.0 + rest * along)
     return total
 
 
@@ -132,13 +125,9 @@ def _held_phase(producer: Producer, threads: int) -> int:
 
 def cached_bytes(producer: Producer) -> int:
     """Bytes that producers and stages keep in bounded caches of the process (fixed maps, decoded files)."""
-    total, maps = 0, 0
-    for item in producer.walk():
-        own = getattr(item, "cached_bytes", None)
-        total += int(own()) if own is not None else 0
-        for stage in getattr(item, "stages", ()):
-            maps += stage.cached_bytes(item.grid)
-    return total + min(maps, MOST_MAPS)
+    items = list(producer.walk())
+    maps = sum(item.fixed_map_bytes() for item in items)
+    return sum(item.cached_bytes() for item in items) + min(maps, MOST_MAPS)
 
 
 def first_window(outer: Window, tile: Tile) -> Window:
@@ -261,17 +250,15 @@ def count_tasks(shape: Tile, tile: Tile) -> int:
 
 def dominating(producer: Producer, window: Window, planes: Collection[str]) -> Producer:
     """The producer that takes most of a window's peak: followed upwards while one parent takes more than half."""
-    item, asked, wanted = producer, window, set(planes)
+    item, asked, wanted = producer, window, frozenset(planes)
     while item.parents and not isinstance(item, Held):
-        whole = item.peak_bytes(asked, wanted & set(item.planes) or set(item.planes))
-        above = [(parent, part.clip(parent.grid.window)) for parent, part in item.upstream(asked, wanted)]
-        above = [(parent, part) for parent, part in above if part.pixels and not isinstance(parent, Held)]
-        costs = [(parent.peak_bytes(part, _planes_read(parent, wanted)), parent, part) for parent, part in above]
+        whole = item.peak_bytes(asked, wanted)
+        asks = [ask for ask in item.inputs(asked, wanted, some) if not isinstance(ask.parent, Held)]
+        costs = [(ask.parent.peak_bytes(ask.window, ask.planes), ask) for ask in asks]
         most = max(costs, key=lambda cost: cost[0], default=None)
         if most is None or not whole < 2 * most[0] <= 2 * whole:
             return item
-        wanted = _planes_read(most[1], wanted)
-        item, asked = most[1], most[2]
+        item, asked, wanted = most[1].parent, most[1].window, frozenset(most[1].planes)
     return item
 
 

@@ -1,7 +1,7 @@
 """Foreign dask arrays as frames: the blocks that a window touches become inputs of its task.
 
-``DaskFrames`` holds no pixels and does no arithmetic; when the graph is built (``engine.lazy``) each task's window is
-followed up the chain with ``upstream`` and only the blocks under it are handed in. Serves what lineage cannot: user
+``DaskFrames`` holds no pixels and does no arithmetic; when the graph is built (``engine.graph``) each task's window is
+followed up the chain along its Asks and only the blocks under it are handed in. Serves what lineage cannot: user
 arithmetic, ``persist``, arrays of other packages.
 """
 
@@ -18,12 +18,13 @@ from getframes_xr.core.errors import DataError
 from getframes_xr.core.patch import Patch
 from getframes_xr.core.vocabulary import Plane
 from getframes_xr.core.window import Grid, Span, Window
-from getframes_xr.engine.held import Held, copy_blocks, handed_in
+from getframes_xr.engine.ask import Given
+from getframes_xr.engine.held import Handed, Held
 from getframes_xr.engine.producer import Producer
 
 
 @dataclass(frozen=True, eq=False)
-class DaskFrames(Producer):
+class DaskFrames(Handed):
     """Frames that are dask arrays, one per plane, chunked alike along (time, y, x)."""
 
     grid: Grid
@@ -39,13 +40,8 @@ class DaskFrames(Producer):
         """The arrays stay in the graph: a task gets its blocks handed in."""
         return super().__getstate__() | {"arrays": {}}
 
-    def _produce(self, window: Window, planes: frozenset[str]) -> Patch:
-        blocks = handed_in(self.token())
-        if blocks is None:
-            return self._compute(window, planes)
-        return copy_blocks(blocks, self.grid, self.planes, window, planes)
-
-    def _compute(self, window: Window, planes: frozenset[str]) -> Patch:
+    def make(self, window: Window, planes: frozenset[str], given: Given) -> Patch:
+        """Outside a run: compute the part now."""
         if not self.arrays:
             raise DataError("these frames are dask blocks of another process; save them first: gx.save_frames(...)")
         outer = self.grid.window
@@ -53,9 +49,8 @@ class DaskFrames(Producer):
         index = (window.frames.slice_in(outer.frames), ..., *box) if self.grid.timed else (..., *box)
         return Patch(window, {n: np.array(self.arrays[n][index].compute()) for n in sorted(planes)}, self.grid.timed)
 
-    def peak_bytes(self, window: Window, planes: Collection[str]) -> int:
-        touched = sum(self.bytes_of(block, self.planes) for _, block in self.blocks_under(window))
-        return touched + self.bytes_of(window, planes)
+    def scratch_bytes(self, window: Window, planes: frozenset[str]) -> int:
+        return sum(self.bytes_of(block, self.planes) for _, block in self.blocks_under(window))
 
     def _spans(self) -> list[list[Span]]:
         outer = self.grid.window
@@ -79,17 +74,38 @@ class DaskFrames(Producer):
         ]
 
 
-def touched_windows(producer: Producer, window: Window, planes: Collection[str]) -> dict[str, list[Window]]:
-    """Windows of each DaskFrames that ``producer.produce(window, planes)`` may touch, by token; not behind a Held."""
+def touched_windows(
+    producer: Producer, window: Window, planes: Collection[str], targets: Collection[str]
+) -> dict[str, list[Window]]:
+    """Windows of the Handed producers named by their tokens that a window may touch; not of those behind another."""
     found: dict[str, list[Window]] = {}
-    waiting = [(producer, window, frozenset(planes))]
-    while waiting:
-        item, asked, wanted = waiting.pop()
-        if isinstance(item, DaskFrames):
-            found.setdefault(item.token(), []).append(asked)
-        elif not isinstance(item, Held):
-            for parent, above in item.upstream(asked, wanted & frozenset(item.planes) or frozenset(item.planes)):
-                waiting.append((parent, above.clip(parent.grid.window), frozenset(parent.planes)))
+    leads: dict[int, bool] = {}
+
+    def is_on_the_way(item: Producer) -> bool:
+        known = leads.get(id(item))
+        if known is None:
+            if isinstance(item, Handed):
+                known = item.token() in targets
+            else:
+                known = any(is_on_the_way(parent) for parent in item.parents)
+            leads[id(item)] = known
+        return known
+
+    def follow(item: Producer, asked: Window, wanted: frozenset[str]) -> None:
+        for ask in item.inputs(asked, wanted):
+            if not is_on_the_way(ask.parent):
+                continue
+            if isinstance(ask.parent, Handed):
+                windows = found.setdefault(ask.parent.token(), [])
+                if ask.window not in windows[-1:]:
+                    windows.append(ask.window)
+            else:
+                follow(ask.parent, ask.window, frozenset(ask.planes))
+
+    if isinstance(producer, Handed):
+        return {producer.token(): [window]} if producer.token() in targets else {}
+    if is_on_the_way(producer):
+        follow(producer, window, frozenset(planes))
     return found
 
 

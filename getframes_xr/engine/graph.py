@@ -9,7 +9,7 @@ windows and keeps only what the sink returns. This file and ``lazy`` are the onl
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -27,9 +27,10 @@ from getframes_xr.core.errors import DataError, PlanError
 from getframes_xr.core.patch import Array, Patch
 from getframes_xr.core.vocabulary import BAND, Plane
 from getframes_xr.core.window import Grid, Window
+from getframes_xr.engine.ask import Sink
 from getframes_xr.engine.block import Block, Pick, Selection
 from getframes_xr.engine.foreign import DaskFrames, foreign_below, touched_windows
-from getframes_xr.engine.held import held_below
+from getframes_xr.engine.held import Handed, Held, held_below
 from getframes_xr.engine.producer import Producer
 
 CHUNK_PIXELS = 4 * 2**20
@@ -37,6 +38,7 @@ TILE = 2048
 BATCH = 10_000
 MOST_PIECES = 30_000
 Chunks = tuple[tuple[int, ...], ...]
+Finish = Sink | Callable[[Patch, Window], Any]
 Output = tuple[
     Collection[str], Mapping[str, int], Any
 ]  # index letters, sizes of letters that are no chunked dim, dtype
@@ -64,87 +66,136 @@ def chunks_of(producer: Producer, wanted: tuple[int, int, int] | None = None) ->
     return chunks if producer.grid.timed else chunks[1:]
 
 
-def _held_layers(producer: Producer) -> tuple[list[str], list[Any], dict[str, Any], list[HighLevelGraph]]:
-    """Tokens, blockwise arguments, numblocks and graphs of the Held that tasks of ``producer`` need."""
-    tokens, arguments, numblocks, graphs = [], [], {}, []
-    letters = itertools.count()
-    for held in held_below(producer):
-        chunks = chunks_of(held)
-        name, graph = _patch_layer(Selection.whole(held.parent), tuple(held.planes), chunks)
-        index = tuple(f"held{next(letters)}" for _ in chunks)
-        tokens.append(held.token())
-        arguments += [name, index]
-        numblocks[name] = tuple(len(sizes) for sizes in chunks)
-        graphs.append(graph)
-    return tokens, arguments, numblocks, graphs
+def is_picked(item: Handed) -> bool:
+    """Whether a task is handed only the blocks it asks for: those along time, of which there are many."""
+    return item.grid.timed or isinstance(item, DaskFrames)
+
+
+def _handed_below(producer: Producer) -> list[Handed]:
+    return [*held_below(producer), *foreign_below(producer)]
+
+
+def _held_layer(held: Held) -> tuple[str, HighLevelGraph]:
+    """The layer that makes the blocks of a Held."""
+    return _patch_layer(Selection.whole(held.parent), tuple(held.planes), chunks_of(held))
 
 
 def _patch_layer(
     chosen: Selection,
     planes: tuple[str, ...],
     chunks: Chunks,
-    finish: Callable[[Patch, Window], Any] | None = None,
+    finish: Finish | None = None,
 ) -> tuple[str, HighLevelGraph]:
     """The layer whose tasks make patches (or what ``finish`` makes of them)."""
-    tokens, arguments, numblocks, graphs = _held_layers(chosen.producer)
-    foreign = foreign_below(chosen.producer)
-    block = Block(chosen, planes, tuple(tokens + [item.token() for item in foreign]), finish)
+    below = _handed_below(chosen.producer)
+    block = Block(chosen, planes, tuple(item.token() for item in below), finish)
     name = "patch-" + digest(
         chosen.producer, chosen.positions, chosen.y, chosen.x, planes, chunks, _finish_digest(finish)
     )
-    if foreign:
-        return name, _over_foreign(name, block, chunks, foreign, arguments[::2], graphs)
+    if any(map(is_picked, below)):
+        return name, _over_picked(name, block, chunks, below)
+    arguments: list[Any] = []
+    numblocks: dict[str, Any] = {}
+    graphs = []
+    for number, item in enumerate(below):
+        assert isinstance(item, Held)
+        key, graph = _held_layer(item)
+        sizes = chunks_of(item)
+        arguments += [key, tuple(f"held{number}{axis}" for axis in range(len(sizes)))]
+        numblocks[key] = tuple(len(axis) for axis in sizes)
+        graphs.append(graph)
     index = tuple("tyx"[-len(chunks) :])
     layer = core_blockwise(
         block, name, index, ArraySliceDep(chunks), index, *arguments, numblocks=numblocks, concatenate=False
     )
-    dependencies = {key for graph in graphs for key in graph.layers}
     merged = HighLevelGraph.merge(*graphs) if graphs else HighLevelGraph({}, {})
-    needs = {name: set(numblocks)} | {key: merged.dependencies[key] for key in dependencies}
-    return name, HighLevelGraph({**merged.layers, name: layer}, needs)
+    return name, HighLevelGraph({**merged.layers, name: layer}, {**merged.dependencies, name: set(numblocks)})
 
 
-def _over_foreign(
-    name: str,
-    block: Block,
-    chunks: Chunks,
-    foreign: list[DaskFrames],
-    held: list[str],
-    graphs: list[HighLevelGraph],
-) -> HighLevelGraph:
-    """The same layer where chains end in foreign arrays: every task is handed the foreign blocks its window touches."""
-    pieces: dict[Any, Any] = {}
+class _Handing:
+    """What tasks are handed: all blocks of a timeless Held, of others those under the windows that a task asks for."""
+
+    def __init__(self, below: Sequence[Handed]) -> None:
+        self.below = below
+        self.graphs: list[HighLevelGraph] = []
+        self.sources: dict[str, str] = {}
+        self.pieces: dict[Any, Any] = {}  # blocks of foreign arrays as patches
+        for item in below:
+            if isinstance(item, Held):
+                key, graph = _held_layer(item)
+                self.sources[item.token()] = key
+                self.graphs.append(graph)
+            elif isinstance(item, DaskFrames):
+                self.graphs += [item.arrays[plane].dask for plane in item.planes]
+
+    def keys(self, item: Handed, windows: Sequence[Window]) -> list[Any]:
+        """Keys of the blocks of one producer for a task that asks for these windows."""
+        if isinstance(item, DaskFrames):
+            under = {at: window for asked in windows for at, window in item.blocks_under(asked)}
+            return [self._piece(item, at, window) for at, window in sorted(under.items())]
+        sizes = chunks_of(item)
+        every = itertools.product(*(range(len(axis)) for axis in sizes))
+        touched = every if not is_picked(item) else _blocks_under(item.grid, sizes, windows)
+        return [(self.sources[item.token()], *at) for at in touched]
+
+    def _piece(self, item: DaskFrames, at: tuple[int, ...], window: Window) -> Any:
+        key = (f"foreign-{item.token()}", *at)
+        if key not in self.pieces:
+            band = (0,) if item.grid.bands else ()
+            place = (*at[:-2], *band, *at[-2:])
+            refs = [TaskRef((item.arrays[plane].name, *place)) for plane in item.planes]
+            self.pieces[key] = Task(key, _as_patch, window, tuple(item.planes), item.grid.timed, *refs)
+        return key
+
+    def of_task(self, producer: Producer, window: Window, planes: tuple[str, ...]) -> list[list[Any]]:
+        """Keys to hand to one task, a list for each producer."""
+        picked = [item.token() for item in self.below if is_picked(item)]
+        touched = touched_windows(producer, window, planes, picked)
+        return [self.keys(item, touched.get(item.token(), ())) for item in self.below]
+
+
+def _blocks_under(grid: Grid, sizes: Chunks, windows: Sequence[Window]) -> list[tuple[int, ...]]:
+    """Indices of the chunks that some windows touch, sorted."""
+    outer = (grid.window.frames, grid.window.y, grid.window.x)[-len(sizes) :]
+    edges = [axis.start + np.cumsum((0, *lengths)) for axis, lengths in zip(outer, sizes, strict=True)]
+    found: set[tuple[int, ...]] = set()
+    for window in windows:
+        asked = (window.frames, window.y, window.x)[-len(sizes) :]
+        runs = [
+            range(max(0, int(np.searchsorted(edge, span.start, "right")) - 1), int(np.searchsorted(edge, span.stop)))
+            for edge, span in zip(edges, asked, strict=True)
+        ]
+        found.update(itertools.product(*runs))
+    return sorted(found)
+
+
+def _over_picked(name: str, block: Block, chunks: Chunks, below: Sequence[Handed]) -> HighLevelGraph:
+    """The same layer where a task is handed some of the blocks below: each task's window is followed up the chain."""
+    handing = _Handing(below)
     tasks: dict[Any, Any] = {}
-    blocks_of_held = [sorted(graph.layers[key].get_output_keys()) for key, graph in zip(held, graphs, strict=True)]
+    starts = [np.cumsum((0, *sizes)) for sizes in chunks]
     for index in itertools.product(*(range(len(sizes)) for sizes in chunks)):
-        starts = [sum(sizes[:at]) for sizes, at in zip(chunks, index, strict=True)]
         location = tuple(
-            slice(start, start + sizes[at]) for start, sizes, at in zip(starts, chunks, index, strict=True)
+            slice(int(start[at]), int(start[at]) + sizes[at])
+            for start, sizes, at in zip(starts, chunks, index, strict=True)
         )
-        touched = touched_windows(block.selection.producer, block.window_at(location), block.planes)
-        handed: list[Any] = [List(*(TaskRef(key) for key in keys)) for keys in blocks_of_held]
-        for item in foreign:
-            under = {at: window for asked in touched.get(item.token(), ()) for at, window in item.blocks_under(asked)}
-            keys = []
-            for at, window in sorted(under.items()):
-                key = (f"foreign-{item.token()}", *at)
-                if key not in pieces:
-                    band = (0,) if item.grid.bands else ()
-                    place = (*at[:-2], *band, *at[-2:])
-                    refs = [TaskRef((item.arrays[plane].name, *place)) for plane in item.planes]
-                    pieces[key] = Task(key, _as_patch, window, tuple(item.planes), item.grid.timed, *refs)
-                keys.append(TaskRef(key))
-            handed.append(List(*keys))
+        keys = handing.of_task(block.selection.producer, block.window_at(location), block.planes)
+        handed = [List(*(TaskRef(key) for key in blocks)) for blocks in keys]
         tasks[(name, *index)] = Task((name, *index), block, location, *handed)
-    if len(pieces) + len(tasks) > MOST_PIECES:
+    if handing.pieces and len(handing.pieces) + len(tasks) > MOST_PIECES:
         raise PlanError(
-            f"{len(pieces)} blocks of foreign dask arrays are more than {MOST_PIECES}; gx.save_frames(...) first"
+            f"{len(handing.pieces)} blocks of foreign dask arrays are more than {MOST_PIECES}; "
+            "gx.save_frames(...) first"
         )
-    sources = [item.arrays[plane].dask for item in foreign for plane in item.planes]
-    merged = HighLevelGraph.merge(*graphs, *sources)
-    layers = {**merged.layers, f"pieces-{name}": pieces, name: tasks}
-    needs = {f"pieces-{name}": {item.arrays[p].name for item in foreign for p in item.planes}}
-    return HighLevelGraph(layers, {**merged.dependencies, **needs, name: {f"pieces-{name}", *held}})
+    merged = HighLevelGraph.merge(*handing.graphs)
+    layers = {**merged.layers, name: tasks}
+    needs = {**merged.dependencies, name: set(handing.sources.values())}
+    if handing.pieces:
+        foreign = [item for item in below if isinstance(item, DaskFrames)]
+        layers[f"pieces-{name}"] = handing.pieces
+        needs[f"pieces-{name}"] = {item.arrays[plane].name for item in foreign for plane in item.planes}
+        needs[name].add(f"pieces-{name}")
+    return HighLevelGraph(layers, needs)
 
 
 def _as_patch(window: Window, planes: tuple[str, ...], timed: bool, *arrays: Array) -> Patch:
@@ -174,7 +225,7 @@ def arrays_of(
     planes: tuple[str, ...],
     chunks: Chunks,
     outputs: Mapping[str, Output],
-    finish: Callable[[Patch, Window], Any] | None = None,
+    finish: Finish | None = None,
 ) -> dict[str, da.Array]:
     """dask arrays, one per output, over one shared layer of blocks.
 
@@ -205,34 +256,40 @@ def run(
     producer: Producer,
     windows: Iterable[Window],
     planes: Collection[str],
-    sink: Callable[[Patch, Window], Any],
+    sink: Finish,
 ) -> list[Any]:
     """Produce windows as tasks of the active scheduler and hand each patch to ``sink``; its small results, in order.
 
     Held producers are evaluated once; tasks are submitted in batches. ``sink`` must be picklable.
     """
+    names = tuple(sorted(planes))
     if foreign_below(producer):
-        return _run_over_foreign(producer, list(windows), tuple(sorted(planes)), sink)
-    tokens, arguments, _, graphs = _held_layers(producer)
-    held: list[Any] = []
-    for name, index, graph in zip(arguments[::2], arguments[1::2], graphs, strict=True):
-        blocks = graph.layers[name].get_output_keys()
-        held.append([Delayed(key, graph, layer=name) for key in sorted(blocks)] if index else [])
-    held = [list(dask.persist(*blocks)) for blocks in held]
+        return _run_over_foreign(producer, list(windows), names, sink)
+    below = _handed_below(producer)
+    handing = _Handing(below)
+    blocks: dict[Any, Any] = {}
+    for item in below:
+        keys = handing.keys(item, [item.grid.window])
+        graph = HighLevelGraph.merge(*handing.graphs)
+        made = dask.persist(*(Delayed(key, graph, layer=handing.sources[item.token()]) for key in keys))
+        blocks.update(zip(keys, made, strict=True))
     block = dask.delayed(
-        Block(Selection.whole(producer), tuple(sorted(planes)), tuple(tokens), sink),
+        Block(Selection.whole(producer), names, tuple(item.token() for item in below), sink),
         pure=True,
         traverse=False,
     )
     results: list[Any] = []
     todo = list(windows)
     for at in range(0, len(todo), BATCH):
-        tasks = [dask.delayed(_call, pure=False)(block, window, *held) for window in todo[at : at + BATCH]]
+        tasks = []
+        for window in todo[at : at + BATCH]:
+            handed = [[blocks[key] for key in keys] for keys in handing.of_task(producer, window, names)]
+            tasks.append(dask.delayed(_call, pure=False)(block, window, *handed))
         results += dask.compute(*tasks)
     return results
 
 
-def _run_over_foreign(producer: Producer, windows: list[Window], planes: tuple[str, ...], sink: Any) -> list[Any]:
+def _run_over_foreign(producer: Producer, windows: list[Window], planes: tuple[str, ...], sink: Finish) -> list[Any]:
     results: list[Any] = []
     for window in windows:
         part = Selection(producer, window.frames.indices(), window.y.indices(), window.x.indices())
@@ -243,5 +300,5 @@ def _run_over_foreign(producer: Producer, windows: list[Window], planes: tuple[s
     return list(dask.compute(*results))
 
 
-def _call(block: Block, window: Window, *held: Any) -> Any:
-    return block(window, *held)
+def _call(block: Block, window: Window, *handed: Any) -> Any:
+    return block(window, *handed)

@@ -1,8 +1,8 @@
 """Held: evaluated once per run, then shared by every task that needs it.
 
-Masters, bad-pixel maps and first images are made once. In the graph their blocks are tasks of their own with index
-letters of their own (so dask neither fuses nor repeats them) and reach a task as nested lists of shared blocks; inside
-the task ``Held.produce`` copies from these. Outside a run it simply asks its parent: the same bytes, made again.
+Masters, bad-pixel maps and first images are made once. In the graph their blocks are tasks of their own and reach a
+task as patches; inside the task the engine hands them out: a read-only view where one block holds the window and the
+asker only reads, else a copy. Outside a run a Held simply asks its parent: the same bytes, made again.
 """
 
 from __future__ import annotations
@@ -11,40 +11,54 @@ from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
-from getframes_xr.core.patch import Patch
+from getframes_xr.core.patch import Patch, frozen
 from getframes_xr.core.vocabulary import Plane
 from getframes_xr.core.window import Grid, Window
+from getframes_xr.engine.ask import Ask, Few, Given, every
 from getframes_xr.engine.producer import Producer
 
-_VALUES: ContextVar[Mapping[str, list[Patch]]] = ContextVar("held values of this task", default={})  # noqa: B039 (never written to)
+_VALUES: ContextVar[Mapping[str, list[Patch]]] = ContextVar("handed to this task", default={})  # noqa: B039 (never written to)
 
 
-def handed_in(token: str) -> list[Patch] | None:
-    """The blocks this task got for the producer with this token; None outside a run."""
-    return _VALUES.get().get(token)
+@dataclass(frozen=True, eq=False)
+class Handed(Producer):
+    """Parent of producers whose blocks a task is handed: what is behind them is not made in the task."""
+
+    def produce(self, window: Window, planes: Collection[str], *, shared: bool = False) -> Patch:
+        blocks = _VALUES.get().get(self.token())
+        if blocks is None:
+            return super().produce(window, planes, shared=shared)
+        return from_blocks(blocks, self.grid, self.planes, window, self.checked(window, planes), shared)
 
 
-def copy_blocks(
-    blocks: list[Patch], grid: Grid, known: Mapping[str, Plane], window: Window, planes: Collection[str]
+def from_blocks(
+    blocks: list[Patch],
+    grid: Grid,
+    known: Mapping[str, Plane],
+    window: Window,
+    planes: Collection[str],
+    shared: bool = False,
 ) -> Patch:
-    """A patch of ``window`` put together from blocks that cover it."""
+    """A patch of ``window`` put together from blocks that cover it; a frozen view of one that holds it all."""
+    touching = [block for block in blocks if block.window.clip(window).pixels]
+    if shared and len(touching) == 1 and window in touching[0].window:
+        part = touching[0].only(frozenset(planes)).view(window)
+        return Patch(window, {name: frozen(values) for name, values in part.planes.items()}, grid.timed)
     shape = grid.shape(window)
     out = Patch(window, {n: np.empty(shape, known[n].dtype) for n in sorted(planes)}, grid.timed)
-    for block in blocks:
+    for block in touching:
         common = block.window.clip(window)
-        if common.pixels:
-            source, target = block.only(frozenset(planes)).view(common), out.view(common)
-            for name in planes:
-                target[name][...] = source[name]
+        source, target = block.only(frozenset(planes)).view(common), out.view(common)
+        for name in planes:
+            target[name][...] = source[name]
     return out
 
 
 @dataclass(frozen=True, eq=False)
-class Held(Producer):
+class Held(Handed):
     """``parent``, evaluated once per run."""
 
     parent: Producer
@@ -57,13 +71,18 @@ class Held(Producer):
     def planes(self) -> Mapping[str, Plane]:
         return self.parent.planes
 
-    def _produce(self, window: Window, planes: frozenset[str]) -> Patch:
-        blocks = handed_in(self.token())
-        if blocks is None:
-            return self.parent.produce(window, planes)
-        return copy_blocks(blocks, self.grid, self.planes, window, planes)
+    @property
+    def takes_over(self) -> str:
+        return "held"
+
+    def inputs(self, window: Window, planes: frozenset[str], few: Few = every) -> Iterator[Ask]:
+        yield Ask(self.parent, window, planes, keep="held")
+
+    def make(self, window: Window, planes: frozenset[str], given: Given) -> Patch:
+        return given.take()
 
     def peak_bytes(self, window: Window, planes: Collection[str]) -> int:
+        """Of a task: what it copies; the blocks themselves are counted once per process (``held_bytes``)."""
         return self.bytes_of(window, planes)
 
     def held_bytes(self) -> int:
@@ -84,18 +103,9 @@ def held_below(producer: Producer) -> list[Held]:
     return list(found.values())
 
 
-def flatten(nested: Any) -> Iterator[Patch]:
-    """The patches in dask's nested lists of blocks."""
-    if isinstance(nested, Patch):
-        yield nested
-    else:
-        for item in nested:
-            yield from flatten(item)
-
-
 @contextmanager
-def held_values(values: Mapping[str, list[Patch]]) -> Iterator[None]:
-    """Give the Held producers of this task their blocks, by token."""
+def handed(values: Mapping[str, list[Patch]]) -> Iterator[None]:
+    """Give the Handed producers of this task their blocks, by token."""
     token = _VALUES.set({**_VALUES.get(), **values})
     try:
         yield

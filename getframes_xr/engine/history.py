@@ -7,7 +7,7 @@ which frames are asked for together. Frames are positions on the producer's own 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 
@@ -15,6 +15,13 @@ from getframes_xr.core.patch import Patch
 from getframes_xr.core.vocabulary import Plane
 from getframes_xr.core.window import Span, Window
 from getframes_xr.engine.stage import HistoryStage, Place
+
+
+def history_of(stage: HistoryStage, window: Window) -> Iterator[tuple[int, range]]:
+    """Of each anchor that a window touches: its frame, and the frames to step over."""
+    asked, period = window.frames, stage.period
+    for anchor in range(asked.start // period * period, asked.stop, period):
+        yield anchor, range(max(0, anchor - stage.horizon), min(anchor + period, asked.stop))
 
 
 def run_history(
@@ -35,11 +42,10 @@ def run_history(
     """
     shape = window.shape
     out = Patch(window, {name: np.empty(shape, plane.dtype) for name, plane in wanted.items()})
-    asked, period = window.frames, stage.period
-    for anchor in range(asked.start // period * period, asked.stop, period):
+    asked = window.frames
+    for anchor, frames in history_of(stage, window):
         state = stage.start(shape[1:])
-        last = min(anchor + period, asked.stop)
-        for frame in range(max(0, anchor - stage.horizon), last):
+        for frame in frames:
             one = window.with_frames(Span(frame, frame + 1))
             patch = stage.step(before(one), state, place(one))
             if frame >= max(anchor, asked.start):

@@ -402,6 +402,24 @@ def accumulate(
 
 
 @kernel
+def combine_sums(more: Array, more_shift: Array, more_count: Array, sums: Array, shift: Array, count: Array) -> None:
+    """Add later sums of ``accumulate`` to earlier ones, moved to the earlier origin: d' = d + (more_shift - shift)."""
+    for i in range(shift.shape[0]):
+        if more_shift[i] != more_shift[i]:
+            continue  # nothing was added there
+        if shift[i] != shift[i]:
+            shift[i] = more_shift[i]
+        by = more_shift[i] - shift[i]
+        w, ww, wd, wwd, wwdd = more[0, i], more[1, i], more[2, i], more[3, i], more[4, i]
+        sums[0, i] += w
+        sums[1, i] += ww
+        sums[2, i] += wd + by * w
+        sums[3, i] += wwd + by * ww
+        sums[4, i] += wwdd + by * (2.0 * wwd + by * ww)
+        count[i] += more_count[i]
+
+
+@kernel
 def finish_sums(sums: Array, shift: Array, count: Array, value: Array, noise: Array, weight: Array) -> None:
     """Weighted mean and its error from the sums of ``accumulate``.
 

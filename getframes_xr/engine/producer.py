@@ -5,18 +5,24 @@ thread-safe dataclass without any dask in it; chains are built by nesting. The l
 
     produce(w) == produce(W)[w]   byte for byte, for any window w inside W.
 
-Leaves read files or make light; ``Staged`` runs stages; ``Selected`` is the user's ``isel``; producers that change
-dims or grid (debayer, warp, stack) start a new grid.
+A producer declares and the engine fetches: ``inputs`` says what a window needs of which parent, ``make`` is handed
+just that, ``scratch_bytes`` says what it takes besides. The peak of a window follows:
+
+    peak = result + scratch + max over k of (kept_k + max(peak(ask_k), bytes(ask_k)))
+
+with the patches kept while Ask k is fetched. Where all inputs are fetched before the result is begun (``gathers``),
+result and scratch count only beside what is there at the end; a result that lies in the buffers of an input
+(``takes_over``) is counted once.
 """
 
 from __future__ import annotations
 
 import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 
@@ -25,15 +31,35 @@ from getframes_xr.core.errors import DataError
 from getframes_xr.core.patch import Array, Patch
 from getframes_xr.core.vocabulary import Plane
 from getframes_xr.core.window import Grid, Span, Window
+from getframes_xr.engine.ask import Ask, Few, Given, every, some
+from getframes_xr.engine.whereabouts import first_file, tell, where
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """Bytes that a leaf reads from a source: ``count`` runs of ``length`` bytes, ``step`` apart, from ``start`` on.
+
+    ``start`` is None where only an index inside the source knows; ``values`` are the bytes of pixels it gives, before
+    compression.
+    """
+
+    source: str
+    start: int | None
+    length: int
+    values: int
+    count: int = 1
+    step: int = 0
 
 
 @dataclass(frozen=True, eq=False)
 class Producer(ABC):
     """Parent of all producers: a frozen dataclass (``eq=False``), equal and hashed by ``token()``.
 
-    A subclass states ``grid`` and ``planes`` (as fields or cached properties), ``_produce`` and ``peak_bytes``;
-    ``parents`` are its fields that are producers.
+    A subclass states ``grid`` and ``planes`` (as fields or cached properties), ``inputs`` (leaves have none) and
+    ``make``; ``parents`` are its fields that are producers.
     """
+
+    spaces: ClassVar[tuple[str, ...]] = ("host",)  # where ``make`` can run
 
     if TYPE_CHECKING:  # at run time a property here would become the default of a subclass's field
 
@@ -44,25 +70,61 @@ class Producer(ABC):
         def planes(self) -> Mapping[str, Plane]:
             """Name -> dtype and units of every plane this producer can make."""
 
-    @abstractmethod
-    def _produce(self, window: Window, planes: frozenset[str]) -> Patch:
-        """Make the planes of a window that lies inside the grid; called by ``produce`` after the checks."""
+    def inputs(self, window: Window, planes: frozenset[str], few: Few = every) -> Iterable[Ask]:
+        """What ``make`` needs, in the order of use: from geometry alone, tiles, groups and frames nested as worked.
+
+        ``few`` chooses of many alike (frames, tiles, runs) those to look at; walk them as ``few(items)``.
+        """
+        return ()
 
     @abstractmethod
-    def peak_bytes(self, window: Window, planes: Collection[str]) -> int:
-        """Bytes alive at the worst moment of ``produce(window, planes)``: result, inputs and scratch together."""
+    def make(self, window: Window, planes: frozenset[str], given: Given) -> Patch:
+        """Make the planes of a window that lies inside the grid, from the patches of ``inputs`` in their order."""
 
-    def produce(self, window: Window, planes: Collection[str]) -> Patch:
+    def scratch_bytes(self, window: Window, planes: frozenset[str]) -> int:
+        """Bytes that ``make`` takes beside its inputs and its result."""
+        return 0
+
+    @property
+    def gathers(self) -> bool:
+        """Whether all inputs are fetched before the result is begun."""
+        return False
+
+    @property
+    def takes_over(self) -> str | None:
+        """Role of the input in whose buffers the result lies."""
+        return None
+
+    def produce(self, window: Window, planes: Collection[str], *, shared: bool = False) -> Patch:
         """Make the named planes of a window.
 
         Parameters
         ----------
         window : Window inside the grid
         planes : names out of ``self.planes``
+        shared : the caller only reads: what is held may come as a read-only view
 
         Returns
         -------
         Patch that belongs to the caller, holding exactly these planes
+
+        Raises
+        ------
+        DataError : the window leaves the grid, or a plane is unknown
+        """
+        wanted = self.checked(window, planes)
+        given = Given(self.inputs(window, wanted))
+        try:
+            return self.make(window, wanted, given).at(window)  # whatever is let go of now, its planes stay
+        except Exception as error:
+            if getattr(error, "place", None) is None:
+                tell(error, where(type(self).__name__, self.grid, window, first_file(self, window, wanted)))
+            raise
+        finally:
+            given.let_go_but()
+
+    def checked(self, window: Window, planes: Collection[str]) -> frozenset[str]:
+        """The planes of a request that can be answered.
 
         Raises
         ------
@@ -73,7 +135,41 @@ class Producer(ABC):
         unknown = wanted - set(self.planes)
         if unknown:
             raise DataError(f"no plane {', '.join(sorted(unknown))} here; known: {', '.join(self.planes)}")
-        return self._produce(window, wanted)
+        return wanted
+
+    def peak_bytes(self, window: Window, planes: Collection[str]) -> int:
+        """Bytes alive at the worst moment of ``produce(window, planes)``: result, inputs and scratch together.
+
+        Looks at a bounded number of Asks: of each parent and set of planes, those of most bytes and of most rows are
+        followed up.
+        """
+        wanted = frozenset(planes)
+        own = self.bytes_of(window, wanted) + self.scratch_bytes(window, wanted)
+        kept: dict[str, int] = {}
+        role, taken, last = self.takes_over, 0, 0
+        alive: list[tuple[Ask, int, int]] = []  # beside each Ask, and its own bytes
+        for ask in self.inputs(window, wanted, some):
+            last = ask.nbytes
+            if ask.keep is not None:
+                kept.pop(ask.keep, None)
+            alive.append((ask, sum(kept.values()), last))
+            if ask.keep is not None:
+                kept[ask.keep], last = last, 0
+                taken = kept[ask.keep] if ask.keep == role else taken
+        own -= min(taken, self.bytes_of(window, wanted))
+        before = 0 if self.gathers else own
+        worst = sum(kept.values()) + last + own
+        groups: dict[tuple[int, frozenset[str]], list[tuple[Ask, int, int]]] = {}
+        for entry in alive:
+            groups.setdefault((id(entry[0].parent), frozenset(entry[0].planes)), []).append(entry)
+            worst = max(worst, before + entry[1] + entry[2])
+        for entries in groups.values():
+            largest = max(entries, key=lambda entry: entry[2])[0]
+            tallest = max(entries, key=lambda entry: len(entry[0].window.y))[0]
+            beside = max(entry[1] for entry in entries)
+            for ask in {id(largest): largest, id(tallest): tallest}.values():
+                worst = max(worst, before + beside + ask.parent.peak_bytes(ask.window, ask.planes))
+        return worst
 
     @cached_property
     def parents(self) -> tuple[Producer, ...]:
@@ -97,6 +193,13 @@ class Producer(ABC):
             elif isinstance(value, tuple) and any(isinstance(item, Producer) for item in value):
                 changes[field.name] = tuple(next(rest) if isinstance(i, Producer) else i for i in value)
         return dataclasses.replace(self, **changes)
+
+    def select(self, positions: Array) -> Producer:
+        """Some of the frames, in the given order; what makes each frame by itself passes the choice on to its leaf.
+
+        A selection that lies at the leaf keeps its token when other frames join the session.
+        """
+        return Selected(self, positions, self.grid.y, self.grid.x)
 
     def walk(self) -> Iterator[Producer]:
         """This producer and all above it, each once, parents after children."""
@@ -130,11 +233,6 @@ class Producer(ABC):
             name: self.__dict__[name] for name in ("_token",) if name in self.__dict__
         }
 
-    def upstream(self, window: Window, planes: Collection[str]) -> list[tuple[Producer, Window]]:
-        """Which window of each parent ``produce(window, planes)`` may touch; the whole of it where nobody says less."""
-        same = [parent.grid.window == self.grid.window for parent in self.parents]
-        return [(p, window if equal else p.grid.window) for p, equal in zip(self.parents, same, strict=True)]
-
     @property
     def preferred_chunks(self) -> tuple[int, int, int] | None:
         """(frames, rows, columns) that suit the way the data lie; None where any will do."""
@@ -144,6 +242,23 @@ class Producer(ABC):
         """Bytes of the result alone."""
         pixels = int(np.prod(self.grid.shape(window)))
         return sum(self.planes[name].dtype.itemsize * pixels for name in planes)
+
+    def reads(self, window: Window, planes: Collection[str]) -> Iterable[Read]:
+        """What a leaf reads from files for a window; nothing for all others."""
+        return ()
+
+    def cached_bytes(self) -> int:
+        """Bytes that it keeps in bounded caches of the process."""
+        return 0
+
+    def fixed_map_bytes(self) -> int:
+        """Bytes of fixed maps that its stages share with all others of the process, in one bounded cache."""
+        return 0
+
+
+def with_flags(producer: Producer, plane: str) -> tuple[str, ...]:
+    """A plane, and the flags that go with it where there are any."""
+    return (plane, "flags") if "flags" in producer.planes else (plane,)
 
 
 @dataclass(frozen=True, eq=False)
@@ -168,13 +283,14 @@ class ArrayFrames(Producer):
     def planes(self) -> Mapping[str, Plane]:
         return {name: Plane(a.dtype, self.units.get(name, "")) for name, a in self.arrays.items()}
 
-    def _produce(self, window: Window, planes: frozenset[str]) -> Patch:
+    def make(self, window: Window, planes: frozenset[str], given: Given) -> Patch:
         whole = Patch(self.grid.window, dict(self.arrays), self.grid.timed).only(planes)
         cut = whole.view(window)
         return Patch(window, {name: values.copy() for name, values in cut.planes.items()}, self.grid.timed)
 
-    def peak_bytes(self, window: Window, planes: Collection[str]) -> int:
-        return self.bytes_of(window, planes)
+    def select(self, positions: Array) -> Producer:
+        arrays = {name: values[positions] for name, values in self.arrays.items()}
+        return ArrayFrames(self.grid.select(positions), arrays, self.units)
 
 
 @dataclass(frozen=True, eq=False)
@@ -195,6 +311,10 @@ class Selected(Producer):
     def planes(self) -> Mapping[str, Plane]:
         return self.parent.planes
 
+    @property
+    def takes_over(self) -> str:
+        return "frames"
+
     def _runs(self, frames: Span) -> list[Span]:
         """Runs of neighbouring positions, so that neighbours are asked for together."""
         if self.positions is None:
@@ -203,27 +323,28 @@ class Selected(Producer):
         breaks = np.flatnonzero(np.diff(wanted) != 1) + 1
         return [Span(int(run[0]), int(run[-1]) + 1) for run in np.split(wanted, breaks) if len(run)]
 
-    def _produce(self, window: Window, planes: frozenset[str]) -> Patch:
+    def inputs(self, window: Window, planes: frozenset[str], few: Few = every) -> Iterator[Ask]:
         runs = self._runs(window.frames)
-        if len(runs) == 1:
-            patch = self.parent.produce(window.with_frames(runs[0]), planes)
-            return Patch(window, patch.planes, patch.timed)
+        role = "frames" if len(runs) == 1 else None
+        for run in few(runs, [len(run) for run in runs]):
+            yield Ask(self.parent, window.with_frames(run), planes, keep=role)
+
+    def make(self, window: Window, planes: frozenset[str], given: Given) -> Patch:
+        if len(self._runs(window.frames)) == 1:
+            return given.take()
         shape = self.grid.shape(window)
         out = Patch(window, {n: np.empty(shape, self.planes[n].dtype) for n in sorted(planes)}, self.grid.timed)
         at = 0
-        for run in runs:
-            patch = self.parent.produce(window.with_frames(run), planes)
+        for ask, patch in given:
+            n_frames = len(ask.window.frames)
             for name in planes:
-                out[name][at : at + len(run)] = patch[name]
-            del patch  # before the next one is made
-            at += len(run)
+                out[name][at : at + n_frames] = patch[name]
+            at += n_frames
         return out
 
-    def upstream(self, window: Window, planes: Collection[str]) -> list[tuple[Producer, Window]]:
-        return [(self.parent, window.with_frames(run)) for run in self._runs(window.frames)]
-
-    def peak_bytes(self, window: Window, planes: Collection[str]) -> int:
-        runs = self._runs(window.frames)
-        longest = max(runs, key=len, default=Span(0, 0))
-        extra = 0 if len(runs) <= 1 else self.bytes_of(window, planes)
-        return extra + self.parent.peak_bytes(window.with_frames(longest), planes)
+    def select(self, positions: Array) -> Producer:
+        own = positions if self.positions is None else self.positions[positions]
+        inside = self.parent.select(own)
+        if (self.y, self.x) == (inside.grid.y, inside.grid.x):
+            return inside
+        return Selected(inside, None, self.y, self.x)

@@ -7,15 +7,16 @@ WCS (CRPIX moves along). This is how frames get other labels: ``assign_coords`` 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 
-from getframes_xr.core.patch import Patch
+from getframes_xr.core.patch import Array, Patch
 from getframes_xr.core.vocabulary import Plane
 from getframes_xr.core.window import Grid, Span, Window
+from getframes_xr.engine.ask import Ask, Few, Given, every
 from getframes_xr.engine.producer import Producer
 
 
@@ -49,15 +50,18 @@ class Shifted(Producer):
     def _behind(self, window: Window) -> Window:
         return Window(window.frames, _moved(window.y, -self.dy), _moved(window.x, -self.dx))
 
-    def _produce(self, window: Window, planes: frozenset[str]) -> Patch:
-        patch = self.parent.produce(self._behind(window), planes)
-        return Patch(window, patch.planes, patch.timed)
+    @property
+    def takes_over(self) -> str:
+        return "frames"
 
-    def upstream(self, window: Window, planes: Collection[str]) -> list[tuple[Producer, Window]]:
-        return [(self.parent, self._behind(window))]
+    def inputs(self, window: Window, planes: frozenset[str], few: Few = every) -> Iterator[Ask]:
+        yield Ask(self.parent, self._behind(window), planes, keep="frames")
 
-    def peak_bytes(self, window: Window, planes: Collection[str]) -> int:
-        return self.parent.peak_bytes(self._behind(window), planes)
+    def make(self, window: Window, planes: frozenset[str], given: Given) -> Patch:
+        return given.take()
+
+    def select(self, positions: Array) -> Producer:
+        return Shifted(self.parent.select(positions), self.dy, self.dx)
 
 
 def _moved(span: Span, by: int) -> Span:

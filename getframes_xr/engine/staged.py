@@ -7,7 +7,8 @@ rows that stay in cache. ``flags`` that nobody made before start at zero.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+import dataclasses
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -18,9 +19,11 @@ from getframes_xr.core.errors import DataError
 from getframes_xr.core.patch import Array, Patch
 from getframes_xr.core.vocabulary import PLANES, Plane
 from getframes_xr.core.window import Grid, Span, Window
-from getframes_xr.engine.history import run_history
+from getframes_xr.engine.ask import Ask, Few, Given, every, some
+from getframes_xr.engine.history import history_of, run_history
 from getframes_xr.engine.producer import Producer
 from getframes_xr.engine.stage import HistoryStage, Place, Scope, Stage
+from getframes_xr.engine.whereabouts import tell, where
 
 STRIP_PIXELS = 1 << 17  # 0.5 MB a plane in float32: a handful of planes stay in L2
 
@@ -100,17 +103,42 @@ class Staged(Producer):
             at -= 1
         return run, at, wanted
 
-    def _produce(self, window: Window, planes: frozenset[str]) -> Patch:
-        return self._after(len(self.stages), window, planes)
+    def inputs(self, window: Window, planes: frozenset[str], few: Few = every) -> Iterator[Ask]:
+        yield from self._asks(len(self.stages), window, planes, few)
 
-    def _after(self, stop: int, window: Window, wanted: frozenset[str]) -> Patch:
+    def _asks(self, stop: int, window: Window, wanted: frozenset[str], few: Few) -> Iterator[Ask]:
+        """What the first ``stop`` stages need of the parent, in the order in which ``_after`` takes it."""
+        run, at, needed = self._pixel_run(stop, wanted)
+        if run or at != stop:
+            yield from self._asks(at, window, needed, few)
+        elif stop == 0:
+            made = wanted & set(self.parent.planes)
+            if made:
+                yield Ask(self.parent, window, made)
+        else:
+            stage, needs = self.stages[stop - 1], self._needs(stop - 1, wanted)
+            assert needs is not None
+            if isinstance(stage, HistoryStage):
+                for frame in few([number for _, frames in history_of(stage, window) for number in frames]):
+                    yield from self._asks(stop - 1, window.with_frames(Span(frame, frame + 1)), needs, few)
+            else:
+                yield from self._asks(stop - 1, self._seen(stage, window), needs, few)
+
+    def _seen(self, stage: Stage, window: Window) -> Window:
+        """The window that a stage must see for the window it is asked for."""
+        return stage.footprint(window, self.grid).clip(self.grid.window)
+
+    def make(self, window: Window, planes: frozenset[str], given: Given) -> Patch:
+        return self._after(len(self.stages), window, planes, given)
+
+    def _after(self, stop: int, window: Window, wanted: frozenset[str], given: Given) -> Patch:
         """The wanted planes as they are after the first ``stop`` stages."""
         run, at, needed = self._pixel_run(stop, wanted)
         if run or at != stop:
-            patch = self._after(at, window, needed)
+            patch = self._after(at, window, needed, given)
             return self._strips(run, patch, wanted) if run else patch
         if stop == 0:
-            return self._from_parent(window, wanted)
+            return self._from_parent(window, wanted, given)
         at = stop - 1
         stage, needs = self.stages[at], self._needs(stop - 1, wanted)
         assert needs is not None
@@ -119,16 +147,25 @@ class Staged(Producer):
                 stage,
                 window,
                 {name: self._planes_before[stop][name] for name in sorted(wanted)},
-                lambda frame: self._after(at, frame, needs),
+                lambda frame: self._after(at, frame, needs, given),
                 lambda frame: self._place(at, frame),
             )
-        grown = stage.footprint(window, self.grid).clip(self.grid.window)
-        patch = stage.apply(self._after(at, grown, needs), self._place(at, grown))
+        grown = self._seen(stage, window)
+        patch = self._applied(stage, self._after(at, grown, needs, given), self._place(at, grown))
         return patch.only(wanted).crop(window)
 
-    def _from_parent(self, window: Window, wanted: frozenset[str]) -> Patch:
+    @staticmethod
+    def _applied(stage: Stage, patch: Patch, place: Place) -> Patch:
+        """The stage's work; what goes wrong in it is told with the stage's name and the strip it was at."""
+        try:
+            return stage.apply(patch, place)
+        except Exception as error:
+            tell(error, where(f"stage {stage.kind!r}", place.grid, place.window))  # type: ignore[attr-defined]
+            raise
+
+    def _from_parent(self, window: Window, wanted: frozenset[str], given: Given) -> Patch:
         made = wanted & set(self.parent.planes)
-        patch = self.parent.produce(window, made) if made else Patch(window, {}, self.grid.timed)
+        patch = given.take().at(window) if made else Patch(window, {}, self.grid.timed)
         if "flags" in wanted - made:
             patch["flags"] = np.zeros(self.grid.shape(window), PLANES["flags"].dtype)
         return patch
@@ -158,25 +195,19 @@ class Staged(Producer):
                     if name in patch and out[name] is patch[name]:
                         target[name] = strip[name]
                 for at, place in zip(run, places, strict=True):
-                    strip = self.stages[at].apply(strip, place.strip(frames, rows))
+                    strip = self._applied(self.stages[at], strip, place.strip(frames, rows))
                 for name in written:
                     if strip[name] is not target[name]:
                         target[name][...] = strip[name]
         return result
 
-    def upstream(self, window: Window, planes: Collection[str]) -> list[tuple[Producer, Window]]:
-        wanted, at = frozenset(planes), len(self.stages)
-        while at > 0:
-            stage, needs = self.stages[at - 1], self._needs(at - 1, wanted)
-            if needs is not None:
-                wanted = needs
-                if isinstance(stage, HistoryStage):
-                    first = window.frames.start // stage.period * stage.period - stage.horizon
-                    window = window.with_frames(Span(max(0, first), window.frames.stop))
-                else:
-                    window = stage.footprint(window, self.grid).clip(self.grid.window)
-            at -= 1
-        return [(self.parent, window)]
+    def select(self, positions: Array) -> Producer:
+        if any(isinstance(stage, HistoryStage) for stage in self.stages):
+            return super().select(positions)  # what a frame remembers goes by its place among all
+        return dataclasses.replace(self, parent=self.parent.select(positions))
+
+    def fixed_map_bytes(self) -> int:
+        return sum(stage.cached_bytes(self.grid) for stage in self.stages)
 
     @property
     def preferred_chunks(self) -> tuple[int, int, int] | None:
@@ -186,15 +217,23 @@ class Staged(Producer):
         side = max(64, int((4 * 2**20 / max(periods)) ** 0.5) // 64 * 64)
         return max(periods), side, side
 
-    def peak_bytes(self, window: Window, planes: Collection[str]) -> int:
-        return self._peak(len(self.stages), window, frozenset(planes))
+    @property
+    def gathers(self) -> bool:
+        """Without a memory of earlier frames the parent's patch is all there is before the work."""
+        return not any(isinstance(stage, HistoryStage) for stage in self.stages)
+
+    def scratch_bytes(self, window: Window, planes: frozenset[str]) -> int:
+        asked = max((ask.nbytes for ask in self.inputs(window, planes, some)), default=0)
+        work = self._work(len(self.stages), window, planes)
+        return max(0, work - asked - self.bytes_of(window, planes))
 
     def _bytes(self, stop: int, window: Window, names: Collection[str]) -> int:
         pixels = int(np.prod(self.grid.shape(window)))
         known = self._planes_before[stop]
         return sum(pixels * known.get(name, PLANES["flags"]).dtype.itemsize for name in names)
 
-    def _peak(self, stop: int, window: Window, wanted: frozenset[str]) -> int:
+    def _work(self, stop: int, window: Window, wanted: frozenset[str]) -> int:
+        """Bytes at the worst moment of the first ``stop`` stages, from when the parent has given what they need."""
         run, at, needed = self._pixel_run(stop, wanted)
         if run or at != stop:
             frames, rows = self._strip_shape(window)
@@ -210,23 +249,21 @@ class Staged(Producer):
                     name in needed and before is not None and before.dtype == self._planes_before[stop][name].dtype
                 ):
                     fresh += self._bytes(stop, window, (name,))
-            return max(self._peak(at, window, needed), held + fresh + (scratch if run else 0))
+            return max(self._work(at, window, needed), held + fresh + (scratch if run else 0))
         if stop == 0:
-            made = wanted & set(self.parent.planes)
-            extra = self._bytes(0, window, wanted - made)
-            return extra + (self.parent.peak_bytes(window, made) if made else 0)
+            return self._bytes(0, window, wanted)
         at = stop - 1
         stage, needs = self.stages[at], self._needs(stop - 1, wanted)
         assert needs is not None
         if isinstance(stage, HistoryStage):
             one = window.with_frames(Span(0, 1))
-            frame = self._peak(at, one, needs) + self._bytes(stop, one, wanted)
+            frame = self._work(at, one, needs) + self._bytes(stop, one, wanted)
             scratch = stage.peak_bytes(one, self._planes_before[at]) + stage.state_bytes(one)
             return self._bytes(stop, window, wanted) + frame + scratch
-        grown = stage.footprint(window, self.grid).clip(self.grid.window)
+        grown = self._seen(stage, window)
         here = self._bytes(at, grown, needs) + stage.peak_bytes(grown, self._planes_before[at])
         out = self._bytes(stop, grown, set(stage.writes)) + self._bytes(stop, window, wanted)
-        return max(self._peak(at, grown, needs), here + out)
+        return max(self._work(at, grown, needs), here + out)
 
 
 def staged(parent: Producer, *stages: Stage, **keys: Any) -> Producer:

@@ -6,7 +6,7 @@ images is one frame with the bands red, green, blue; any other cube is one frame
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -17,8 +17,9 @@ from getframes_xr.core.errors import DataError
 from getframes_xr.core.patch import Array, Patch
 from getframes_xr.core.vocabulary import Plane
 from getframes_xr.core.window import Grid, Window
-from getframes_xr.engine.producer import Producer
-from getframes_xr.io.fits_pixels import CACHE, NARROW, STRIP_BYTES, FitsSource
+from getframes_xr.engine.ask import Given
+from getframes_xr.engine.producer import Producer, Read
+from getframes_xr.io.fits_pixels import CACHE, STRIP_BYTES, FitsSource
 
 CHUNK_PIXELS = 4 * 2**20
 
@@ -84,7 +85,7 @@ class FitsFrames(Producer):
         frames = 1 if rows < ny else max(1, CHUNK_PIXELS // (nx * ny * bands))
         return min(frames, max(1, self.grid.n_frames // 8)), rows, -1
 
-    def _produce(self, window: Window, planes: frozenset[str]) -> Patch:
+    def make(self, window: Window, planes: frozenset[str], given: Given) -> Patch:
         if not planes:
             return Patch(window, {})
         out = np.empty(self.grid.shape(window), self.dtype)
@@ -97,28 +98,31 @@ class FitsFrames(Producer):
                     _read(source, window, plane, band)
         return Patch(window, {self.plane: out})
 
-    def read_bytes(self, window: Window, planes: Collection[str]) -> int:
-        """Bytes of pixels that ``produce(window, planes)`` reads from files, before compression."""
-        inside = self.sources[window.frames.start : window.frames.stop]
-        bands = len(self.grid.bands or (1,))
-        width = len(window.x) if len(window.x) * NARROW <= len(self.grid.x) else len(self.grid.x)
-        return sum(len(window.y) * width * bands * source.layout.itemsize for source in inside)
+    def select(self, positions: Array) -> Producer:
+        return FitsFrames(self.grid.select(positions), tuple(self.sources[at] for at in positions), self.units)
+
+    def reads(self, window: Window, planes: Collection[str]) -> Iterator[Read]:
+        if not planes:
+            return
+        for source in self.sources[window.frames.start : window.frames.stop]:
+            for band in range(len(self.grid.bands or (1,))):
+                yield source.reads(window.y, window.x, None if self.grid.bands is None else band)
 
     def cached_bytes(self) -> int:
         """Bytes of decoded files that stay in the process's cache: compressed files alone."""
         return min(CACHE.limit, sum(s.layout.nbytes for s in self.sources if s.storage != "plain"))
 
-    def peak_bytes(self, window: Window, planes: Collection[str]) -> int:
-        result = self.bytes_of(window, planes)
+    def scratch_bytes(self, window: Window, planes: frozenset[str]) -> int:
         inside = self.sources[window.frames.start : window.frames.stop]
         if all(s.storage == "plain" for s in inside):
             direct = len(window.x) == len(self.grid.x) and all(s.layout.dtype == self.dtype for s in inside)
             rows = len(window.y) * len(self.grid.x)
             widest = max((s.layout.itemsize + 18 * s.layout.scales for s in inside), default=8)
-            return result + (0 if direct and not any(s.layout.scales for s in inside) else min(
-                rows * (widest + self.dtype.itemsize), STRIP_BYTES * 12))  # fmt: skip
+            if direct and not any(s.layout.scales for s in inside):
+                return 0
+            return min(rows * (widest + self.dtype.itemsize), STRIP_BYTES * 12)
         decoded = max((s.layout.nbytes for s in inside), default=0)
-        return result + 3 * decoded + 20 * len(window.y) * len(window.x)
+        return 3 * decoded + 20 * len(window.y) * len(window.x)
 
 
 def _read(source: FitsSource, window: Window, out: Array, band: int | None) -> None:

@@ -23,6 +23,7 @@ from getframes_xr.core.errors import DataError
 from getframes_xr.core.kernel import kernel
 from getframes_xr.core.patch import Array
 from getframes_xr.core.window import Span
+from getframes_xr.engine.producer import Read
 from getframes_xr.io.fits import COUNTER, FitsImage, Layout, open_stream
 
 CACHE_BYTES: Final = 256 * 2**20
@@ -162,6 +163,17 @@ class FitsSource:
             os.close(descriptor)
         part = stored.reshape(-1, *self.shape)[plane, y.start : y.stop, x.start : x.stop]
         native_to_values(part, self.layout, out)
+
+    def reads(self, y: Span, x: Span, plane: int | None = None) -> Read:
+        """The bytes of the file that a window takes: rows, or pieces of them where they are much wider."""
+        (ny, nx), item = self.shape, self.layout.itemsize
+        if self.storage != "plain":
+            return Read(self.path, 0, self.size, len(y) * nx * item)
+        row = (self.plane if plane is None else plane) * ny + y.start
+        if nx <= NARROW * len(x):
+            return Read(self.path, self.offset + row * nx * item, len(y) * nx * item, len(y) * nx * item)
+        start, length = self.offset + (row * nx + x.start) * item, len(x) * item
+        return Read(self.path, start, length, len(y) * length, len(y), nx * item)
 
     def _read_plain(self, descriptor: int, y: Span, x: Span, out: Array, plane: int) -> None:
         ny, nx = self.shape

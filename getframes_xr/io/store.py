@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -26,6 +26,7 @@ from getframes_xr.core.digest import digest
 from getframes_xr.core.errors import DataError, OptionError, PlanError, StoreError
 from getframes_xr.core.vocabulary import X, Y
 from getframes_xr.core.window import Grid, Span, Window
+from getframes_xr.engine.ask import Ask, Given, Sink
 from getframes_xr.engine.budget import limited_threads, text_of_bytes
 from getframes_xr.engine.forecast import Choice, asked_pixels, choose
 from getframes_xr.engine.foreign import foreign_below
@@ -67,18 +68,21 @@ class Saved:
 
 
 @dataclass(frozen=True)
-class WriteShards:
+class WriteShards(Sink):
     """The only task that writes: one shard of every plane, piece by piece, then the mark."""
 
     store: str
     layouts: Mapping[str, Layout]
     tile: tuple[int, int, int]
-    streams: ClassVar[bool] = True  # the engine hands over the producer, not a patch
 
     def token(self) -> str:
         return digest("WriteShards", self.store, dict(self.layouts), list(self.tile))
 
-    def __call__(self, producer: Producer, window: Window) -> int:
+    def inputs(self, producer: Producer, window: Window) -> Iterator[Ask]:
+        for piece in self._pieces(window):
+            yield Ask(producer, piece, tuple(self.layouts))
+
+    def take(self, producer: Producer, window: Window, given: Given) -> int:
         grid, store = producer.grid, Path(self.store)
         first = next(iter(self.layouts))
         index = self._index(grid, window)
@@ -91,9 +95,8 @@ class WriteShards:
                     name: stack.enter_context(ShardWriter(layout, store / name, with_band(index, layout, grid.timed)))
                     for name, layout in self.layouts.items()
                 }
-                for piece in self._pieces(window):
-                    patch = producer.produce(piece, self.layouts)
-                    start = self._start(grid, piece)
+                for ask, patch in given:
+                    start = self._start(grid, ask.window)
                     for name in list(patch):
                         writers[name].put(start, patch.planes.pop(name))
                 results = {name: writer.finish() for name, writer in writers.items()}

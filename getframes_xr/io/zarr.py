@@ -8,9 +8,10 @@ chunk (no event loop, no thread pool, no memory beyond one chunk).
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import warnings
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -23,8 +24,9 @@ from getframes_xr.core.errors import StoreError
 from getframes_xr.core.patch import Array, Patch
 from getframes_xr.core.vocabulary import BAND, TIME, Plane, X, Y
 from getframes_xr.core.window import Grid, Span, Window
+from getframes_xr.engine.ask import Given
 from getframes_xr.engine.lazy import lazy
-from getframes_xr.engine.producer import Producer, Selected
+from getframes_xr.engine.producer import Producer, Read, Selected
 from getframes_xr.io.journal import Index, Journal
 from getframes_xr.io.shards import Layout, read_box
 
@@ -150,7 +152,7 @@ class ZarrFrames(Producer):
     def _token(self) -> str:
         return digest("ZarrFrames", self.state, self.grid, dict(self.planes), self.unfinished)
 
-    def _produce(self, window: Window, planes: frozenset[str]) -> Patch:
+    def make(self, window: Window, planes: frozenset[str], given: Given) -> Patch:
         outer = self.grid.window
         y, x = window.y.slice_in(outer.y), window.x.slice_in(outer.x)
         time = (slice(window.frames.start, window.frames.stop),) if self.grid.timed else ()
@@ -168,22 +170,28 @@ class ZarrFrames(Producer):
         frames = layout.shard[0] if self.grid.timed else 1
         return frames, min(2048, layout.shard[-2]), min(2048, layout.shard[-1])
 
-    def read_bytes(self, window: Window, planes: Collection[str]) -> int:
-        """Bytes of values that ``produce(window, planes)`` reads (before compression): whole inner chunks."""
-        total = 0
+    def reads(self, window: Window, planes: Collection[str]) -> Iterator[Read]:
+        """Inner chunks of shards; where they begin stands in the index of each shard."""
         outer = self.grid.window
+        y, x = window.y.shift(-outer.y.start), window.x.shift(-outer.x.start)
+        box = ((window.frames,) if self.grid.timed else ()) + (y, x)
         for name in planes:
             layout = self.layouts[name]
-            box = [window.frames] if self.grid.timed else []
-            box += [window.y.shift(-outer.y.start), window.x.shift(-outer.x.start)]
-            sizes = [n for at, n in enumerate(layout.chunk) if not (self.grid.bands and at == len(layout.chunk) - 3)]
-            lengths = [max(0, -(-s.stop // n) - s.start // n) * n for s, n in zip(box, sizes, strict=True)]
-            total += int(np.prod(lengths)) * len(self.grid.bands or (1,)) * np.dtype(layout.dtype).itemsize
-        return total
+            itemsize, bands = np.dtype(layout.dtype).itemsize, len(self.grid.bands or (1,))
+            own = [at for at in range(len(layout.chunk)) if not (self.grid.bands and at == len(layout.chunk) - 3)]
+            chunks, shards = [layout.chunk[at] for at in own], [layout.shard[at] for at in own]
+            for place in itertools.product(
+                *(range(s.start // n, -(-s.stop // n)) for s, n in zip(box, shards, strict=True))
+            ):
+                inside = [s.clip(Span(k * n, (k + 1) * n)) for s, k, n in zip(box, place, shards, strict=True)]
+                lengths = [(-(-s.stop // n) - s.start // n) * n for s, n in zip(inside, chunks, strict=True)]
+                index = place if not self.grid.bands else (*place[:-2], 0, *place[-2:])
+                values = int(np.prod(lengths)) * bands * itemsize
+                yield Read(str(layout.path(Path(self.path) / name, index)), None, values, values)
 
-    def peak_bytes(self, window: Window, planes: Collection[str]) -> int:
+    def scratch_bytes(self, window: Window, planes: frozenset[str]) -> int:
         chunk = max((int(np.prod(self.layouts[n].chunk)) * self.planes[n].dtype.itemsize for n in planes), default=0)
-        return self.bytes_of(window, planes) + 3 * chunk
+        return 3 * chunk
 
 
 def _text_column(values: Array) -> Array:

@@ -8,7 +8,7 @@ Light from sources outside the frame is there; a window costs what its sources c
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -26,6 +26,7 @@ from getframes_xr.core.options import Options
 from getframes_xr.core.patch import Patch
 from getframes_xr.core.vocabulary import PLANES, Plane
 from getframes_xr.core.window import Grid, Span, Window
+from getframes_xr.engine.ask import Given
 from getframes_xr.engine.producer import Producer
 from getframes_xr.light.atmosphere import Seeing, Transparency
 from getframes_xr.light.column import columns_beside
@@ -226,7 +227,7 @@ class SceneFrames(Producer):
         result: NDArray[np.float64] = (start - first).astype(np.int64) / np.float64(1e9)
         return result
 
-    def _produce(self, window: Window, planes: frozenset[str]) -> Patch:
+    def make(self, window: Window, planes: frozenset[str], given: Given) -> Patch:
         photons = np.empty(window.shape, np.float32)
         patch = Patch(window, {"photons": photons} if "photons" in planes else {})
         if not patch.planes:
@@ -243,11 +244,11 @@ class SceneFrames(Producer):
             _to_float32(light, photons[t])
         return patch
 
-    def peak_bytes(self, window: Window, planes: Collection[str]) -> int:
+    def scratch_bytes(self, window: Window, planes: frozenset[str]) -> int:
         one = window.with_frames(Span(window.frames.start, window.frames.start + 1))
         view = self.view(window.frames.start) if len(window.frames) else None
         scratch = 0 if view is None else sum(source.peak_bytes(one, view) for source in _lights(self))
-        return self.bytes_of(window, planes) + 8 * one.pixels + scratch
+        return 8 * one.pixels + scratch
 
 
 _KEPT: OrderedDict[str, tuple[Light, ...]] = OrderedDict()

@@ -6,7 +6,7 @@ array is debayered first (a bin would mix its colours).
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -18,8 +18,9 @@ from getframes_xr.core.kernel import kernel
 from getframes_xr.core.patch import Array, Patch
 from getframes_xr.core.vocabulary import PLANES, UNUSABLE, Flag, Plane
 from getframes_xr.core.window import Grid, Span, Window
+from getframes_xr.engine.ask import Ask, Few, Given, every
 from getframes_xr.engine.lazy import lazy
-from getframes_xr.engine.producer import Producer
+from getframes_xr.engine.producer import Producer, with_flags
 from getframes_xr.reduce.regrid import span_of_bins, wcs_of_bins
 from getframes_xr.reduce.stack import producer_with_flags, sample_plane
 
@@ -78,9 +79,9 @@ class Binned(Producer):
     def planes(self) -> Mapping[str, Plane]:
         return {"image": Plane(PLANES["image"].dtype, self.parent.planes[self.plane].units), "flags": PLANES["flags"]}
 
-    @cached_property
-    def _read(self) -> tuple[str, ...]:
-        return (self.plane, "flags") if "flags" in self.parent.planes else (self.plane,)
+    @property
+    def gathers(self) -> bool:
+        return True
 
     def footprint(self, window: Window) -> Window:
         """The window of the parent that a window needs."""
@@ -88,27 +89,26 @@ class Binned(Producer):
         y, x = Span(b * window.y.start, b * window.y.stop), Span(b * window.x.start, b * window.x.stop)
         return Window(window.frames, y, x)
 
-    def upstream(self, window: Window, planes: Collection[str]) -> list[tuple[Producer, Window]]:
-        return [(self.parent, self.footprint(window))]
+    def inputs(self, window: Window, planes: frozenset[str], few: Few = every) -> Iterator[Ask]:
+        if window.pixels:
+            yield Ask(self.parent, self.footprint(window), with_flags(self.parent, self.plane))
 
-    def _produce(self, window: Window, planes: frozenset[str]) -> Patch:
-        shape = self.grid.shape(window)
+    def make(self, window: Window, planes: frozenset[str], given: Given) -> Patch:
+        shape, patch = self.grid.shape(window), given.take() if window.pixels else None
         image, flags = np.empty(shape, np.float32), np.empty(shape, np.uint16)
-        if image.size:
-            patch = self.parent.produce(self.footprint(window), self._read)
+        if patch is not None:
             samples = patch[self.plane]
             marks = patch["flags"] if "flags" in patch else np.zeros(samples.shape, np.uint16)
             for at in np.ndindex(shape[:-2]):
                 bin_plane(samples[at], marks[at], self.size, image[at], flags[at])
-        made: dict[str, Array] = {"image": image, "flags": flags}
-        return Patch(window, {name: made[name] for name in sorted(planes)}, self.grid.timed)
+        return Patch(window, {"image": image, "flags": flags}, self.grid.timed).only(planes)
 
-    def peak_bytes(self, window: Window, planes: Collection[str]) -> int:
-        wanted = self.footprint(window)
-        asked = self.parent.bytes_of(wanted, self._read) + 2 * wanted.pixels * len(self.grid.bands or (1,))
-        return 2**16 + max(
-            self.parent.peak_bytes(wanted, self._read), asked + self.bytes_of(window, ("image", "flags"))
-        )
+    def scratch_bytes(self, window: Window, planes: frozenset[str]) -> int:
+        marks = 2 * self.footprint(window).pixels * len(self.grid.bands or (1,))
+        return 2**16 + marks + self.bytes_of(window, {"image", "flags"} - planes)
+
+    def select(self, positions: Array) -> Producer:
+        return Binned(self.parent.select(positions), self.size, self.plane)
 
 
 def binned(frames: xr.Dataset | xr.DataArray, size: int) -> xr.Dataset:

@@ -13,21 +13,25 @@ electron where every frame knows its gain. Source of the equation: Howell, Handb
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import xarray as xr
 
 from getframes_xr.core.errors import DataError
 from getframes_xr.core.kernel import kernel
-from getframes_xr.core.patch import Array, Patch
+from getframes_xr.core.patch import Array, Patch, frozen
 from getframes_xr.core.vocabulary import PLANES, Flag, Plane
 from getframes_xr.core.window import Grid, Span, Window
+from getframes_xr.engine.ask import Ask, Few, Given, every
 from getframes_xr.engine.held import Held
 from getframes_xr.engine.lazy import as_producer, lazy
-from getframes_xr.engine.producer import Producer
+from getframes_xr.engine.producer import Producer, with_flags
+from getframes_xr.engine.reduction import Batch, Reduction
 from getframes_xr.reduce.stack import producer_with_flags, sample_plane
 
 EQUAL_EXPOSURE = 1e-3  # relative; shutters differ by less, and 0.1 % of a dark is below its noise
@@ -116,26 +120,40 @@ class FlatField(Producer):
     def planes(self) -> Mapping[str, Plane]:
         return {"image": self.flat.planes["image"]}
 
-    def upstream(self, window: Window, planes: Collection[str]) -> list[tuple[Producer, Window]]:
-        return [(parent, window) for parent in self.parents]
+    @property
+    def takes_over(self) -> str:
+        return "flat"
 
-    def _produce(self, window: Window, planes: frozenset[str]) -> Patch:
-        patch = self.flat.produce(window, planes)
+    def inputs(self, window: Window, planes: frozenset[str], few: Few = every) -> Iterator[Ask]:
+        yield Ask(self.flat, window, planes, keep="flat")
         if self.bias is not None:
-            patch["image"] -= self.bias.produce(window, planes)["image"]
+            yield Ask(self.bias, window, planes, shared=True)
+
+    def make(self, window: Window, planes: frozenset[str], given: Given) -> Patch:
+        patch = given.take().at(window)
+        if self.bias is not None:
+            patch["image"] -= given.take()["image"]
         elif self.pedestal_adu:
             patch["image"] -= np.float32(self.pedestal_adu)
         return patch
 
-    def peak_bytes(self, window: Window, planes: Collection[str]) -> int:
-        own = self.bytes_of(window, planes)
-        bias = 0 if self.bias is None else own + self.bias.peak_bytes(window, planes)
-        return max(self.flat.peak_bytes(window, planes), bias)
+
+@dataclass
+class ParityMeans:
+    """Sums and numbers of good pixels by parity of row and column."""
+
+    total: Array
+    number: Array
 
 
 @dataclass(frozen=True, eq=False)
-class FlatLevel(Producer):
-    """The mean of a flat by parity of row and column, a (2, 2) image; four times the same where there is no CFA."""
+class FlatLevel(Reduction):
+    """The mean of a flat by parity of row and column, a (2, 2) image; four times the same where there is no CFA.
+
+    Raises
+    ------
+    DataError : (on ``produce``) the flat has no positive mean in some colour
+    """
 
     flat: Producer
     cfa: str | None = None
@@ -148,45 +166,35 @@ class FlatLevel(Producer):
     def planes(self) -> Mapping[str, Plane]:
         return {"image": self.flat.planes["image"]}
 
-    def upstream(self, window: Window, planes: Collection[str]) -> list[tuple[Producer, Window]]:
-        return [(self.flat, self.flat.grid.window)]
-
-    @cached_property
-    def level(self) -> Array:
-        """float32 (2, 2) [units of the flat].
-
-        Raises
-        ------
-        DataError : the flat has no positive mean in some colour
-        """
-        total, number = np.zeros((2, 2)), np.zeros((2, 2))
+    def batches(self, tile: Window, planes: frozenset[str], few: Few = every) -> Iterator[Batch]:
         grid = self.flat.grid
-        for rows in grid.y.pieces(_STRIP_ROWS):
-            values = self.flat.produce(Window(Span(0, 1), rows, grid.x), ("image",))["image"]
-            for dy in range(2):
-                for dx in range(2):
-                    part = values[(dy - rows.start) % 2 :: 2, (dx - grid.x.start) % 2 :: 2]
-                    good = np.isfinite(part)
-                    total[dy, dx] += np.sum(np.where(good, part, 0.0), dtype=np.float64)
-                    number[dy, dx] += np.count_nonzero(good)
-        letters = self.cfa or grid.cfa or "MMMM"
+        for rank, rows in enumerate(few(list(grid.y.pieces(_STRIP_ROWS)))):
+            yield Batch(rank, [Ask(self.flat, Window(Span(0, 1), rows, grid.x), ("image",), shared=True)])
+
+    def start(self, tile: Window, planes: frozenset[str], kept: Mapping[str, Patch], spent: Any = None) -> ParityMeans:
+        return ParityMeans(np.zeros((2, 2)), np.zeros((2, 2)))
+
+    def add(self, state: ParityMeans, asks: Sequence[Ask], patches: Sequence[Patch]) -> None:
+        values, strip = patches[0]["image"], asks[0].window
+        for dy in range(2):
+            for dx in range(2):
+                part = values[(dy - strip.y.start) % 2 :: 2, (dx - strip.x.start) % 2 :: 2]
+                good = np.isfinite(part)
+                state.total[dy, dx] += np.sum(np.where(good, part, 0.0), dtype=np.float64)
+                state.number[dy, dx] += np.count_nonzero(good)
+
+    def finish(self, state: ParityMeans, out: Patch) -> None:
+        letters = self.cfa or self.flat.grid.cfa or "MMMM"
         level = np.empty((2, 2))
         for letter in set(letters):
             chosen = np.array([other == letter for other in letters]).reshape(2, 2)
-            level[chosen] = total[chosen].sum() / max(1.0, number[chosen].sum())
+            level[chosen] = state.total[chosen].sum() / max(1.0, state.number[chosen].sum())
         if not (level > 0).all():
             raise DataError(f"the flat has the mean level {level.min():.3g} after its bias is taken off; is it a flat?")
-        return level.astype(np.float32)
+        out["image"][...] = level[out.window.y.slice_in(self.grid.y), out.window.x.slice_in(self.grid.x)]
 
-    def _produce(self, window: Window, planes: frozenset[str]) -> Patch:
-        return Patch(
-            window, {"image": self.level[window.y.slice_in(self.grid.y), window.x.slice_in(self.grid.x)].copy()}, False
-        )
-
-    def peak_bytes(self, window: Window, planes: Collection[str]) -> int:
-        grid = self.flat.grid
-        strip = Window(Span(0, 1), Span(grid.y.start, min(grid.y.stop, grid.y.start + _STRIP_ROWS)), grid.x)
-        return self.flat.peak_bytes(strip, ("image",)) + 6 * strip.pixels
+    def scratch_bytes(self, window: Window, planes: frozenset[str]) -> int:
+        return 6 * min(len(self.flat.grid.y), _STRIP_ROWS) * len(self.flat.grid.x)
 
 
 @dataclass(frozen=True, eq=False)
@@ -245,33 +253,41 @@ class Calibrated(Producer):
     def _pedestals(self) -> Array:
         return np.nan_to_num(self._column("bias_adu", 0.0)) if self.pedestal else np.zeros(self.parent.grid.n_frames)
 
-    @cached_property
-    def _read(self) -> tuple[str, ...]:
-        return (self.plane, "flags") if "flags" in self.parent.planes else (self.plane,)
+    @property
+    def gathers(self) -> bool:
+        return True
 
-    def upstream(self, window: Window, planes: Collection[str]) -> list[tuple[Producer, Window]]:
+    @property
+    def takes_over(self) -> str | None:
+        return "frames" if self.parent.planes[self.plane].dtype == np.float32 else None
+
+    def inputs(self, window: Window, planes: frozenset[str], few: Few = every) -> Iterator[Ask]:
         still = window.with_frames(Span(0, 1))
-        found = [(self.parent, window)]
-        for master in (self.dark, self.bias, self.flat, self.cosmetic):
+        yield Ask(self.parent, window, with_flags(self.parent, self.plane), keep="frames")
+        for name in ("dark", "bias", "flat"):
+            master = getattr(self, name)
             if master is not None:
-                found.append((master, still))
-        return found if self.level is None else [*found, (self.level, self.level.grid.window)]
+                yield Ask(master, still, ("image",), keep=name, shared=True)
+        if self.cosmetic is not None:
+            yield Ask(self.cosmetic, still, ("flags",), keep="cosmetic", shared=True)
+        if self.level is not None:
+            yield Ask(self.level, self.level.grid.window, ("image",), keep="level", shared=True)
 
-    def _master(self, master: Producer | None, window: Window, plane: str = "image") -> Array:
-        if master is None:
-            return np.empty((0, 0), PLANES[plane].dtype)
-        return master.produce(window.with_frames(Span(0, 1)), (plane,))[plane]
-
-    def _produce(self, window: Window, planes: frozenset[str]) -> Patch:
-        patch = self.parent.produce(window, self._read)
+    def make(self, window: Window, planes: frozenset[str], given: Given) -> Patch:
+        for _ in given:  # all are kept
+            pass
+        masters = {
+            role: frozen(next(iter(patch.planes.values()))) for role, patch in given.kept.items() if role != "frames"
+        }
+        none = frozen(np.empty((0, 0), np.float32))
+        dark, bias, flat = (masters.get(name, none) for name in ("dark", "bias", "flat"))
+        level = masters.get("level", frozen(np.ones((2, 2), np.float32)))
+        cosmetic = masters.get("cosmetic", frozen(np.empty((0, 0), np.uint16)))
+        patch = given.kept["frames"]
         samples = patch[self.plane]
         native = patch["flags"] if "flags" in patch else np.empty((len(window.frames), 0, 0), np.uint16)
         image = samples if samples.dtype == np.float32 else np.empty(samples.shape, np.float32)
         flags = native if native.shape == image.shape else np.empty(image.shape, np.uint16)
-        dark, bias, flat = (self._master(master, window) for master in (self.dark, self.bias, self.flat))
-        cosmetic = self._master(self.cosmetic, window, "flags")
-        one = Window(Span(0, 1), Span(0, 2), Span(0, 2))
-        level = np.ones((2, 2), np.float32) if self.level is None else self._master(self.level, one)
         gain = np.ones(self.parent.grid.n_frames) if self._gain is None else self._gain
         saturation = self._column("saturation_adu", np.nan)
         spare = np.empty(image.shape[1:], np.uint16) if flags is native else None
@@ -285,16 +301,13 @@ class Calibrated(Producer):
                 flags[i] = spare
         return Patch(window, {name: {"image": image, "flags": flags}[name] for name in sorted(planes)})
 
-    def peak_bytes(self, window: Window, planes: Collection[str]) -> int:
+    def scratch_bytes(self, window: Window, planes: frozenset[str]) -> int:
         plane = window.pixels // max(1, len(window.frames))
-        masters = [m for m in (self.dark, self.bias, self.flat) if m is not None]
-        held = 4 * plane * len(masters) + (2 * plane if self.cosmetic is not None else 0)
-        read = self.parent.bytes_of(window, self._read)
-        image = 0 if self.parent.planes[self.plane].dtype == np.float32 else 4 * window.pixels
-        marks = 2 * plane if len(self._read) > 1 else 2 * window.pixels
-        still = window.with_frames(Span(0, 1))
-        making = max((m.peak_bytes(still, ("image",)) for m in masters), default=0)
-        return 2**16 + max(self.parent.peak_bytes(window, self._read), read + held + max(image + marks, making))
+        made = {"image", "flags"} - planes  # both are made, whatever is wanted
+        return self.bytes_of(window, made) + (2 * plane if "flags" in self.parent.planes else 0) + 2**16
+
+    def select(self, positions: Array) -> Producer:
+        return dataclasses.replace(self, parent=self.parent.select(positions))
 
 
 Frames = xr.Dataset | xr.DataArray

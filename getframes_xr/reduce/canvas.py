@@ -17,9 +17,11 @@ import numpy as np
 
 from getframes_xr.core.errors import OptionError
 from getframes_xr.core.kernel import kernel
-from getframes_xr.core.patch import Array
+from getframes_xr.core.patch import Array, Patch
 from getframes_xr.core.window import Span, Window
-from getframes_xr.engine.producer import Producer
+from getframes_xr.engine.ask import Ask, Few, every
+from getframes_xr.engine.producer import Producer, with_flags
+from getframes_xr.engine.reduction import Batch
 from getframes_xr.reduce.moves import Moves
 
 CanvasName = Literal["union", "reference"]
@@ -57,22 +59,6 @@ def canvas_spans(transforms: Array, y: Span, x: Span, canvas: CanvasName = "unio
     boxes = np.array([mapped_box(transform, y, x) for transform in transforms])
     rows = Span(math.floor(boxes[:, 0].min()) - 1, math.ceil(boxes[:, 1].max()) + 2)
     return rows, Span(math.floor(boxes[:, 2].min()) - 1, math.ceil(boxes[:, 3].max()) + 2)
-
-
-def footprint(inverse: Array, rows: Span, columns: Span, y: Span, x: Span, margin_px: int = 2) -> tuple[Span, Span]:
-    """Rows and columns of a frame that a window of the canvas sees; empty where they do not meet.
-
-    Parameters
-    ----------
-    inverse : float64 (2, 3), canvas -> frame
-    rows, columns : Span of the canvas
-    y, x : Span of the frame
-    margin_px : added on every side
-    """
-    least_y, most_y, least_x, most_x = mapped_box(inverse, rows, columns)
-    own_y = Span(math.floor(least_y) - margin_px, math.ceil(most_y) + margin_px + 1).clip(y)
-    own_x = Span(math.floor(least_x) - margin_px, math.ceil(most_x) + margin_px + 1).clip(x)
-    return own_y, own_x
 
 
 @kernel(inline="always")
@@ -159,17 +145,6 @@ def tiles_of(window: Window) -> list[Window]:
     return [Window(window.frames, rows, columns) for rows in edges[0] for columns in edges[1]]
 
 
-def windows_under(clean: Producer, moves: Moves, rows: Span, columns: Span) -> list[tuple[int, Window]]:
-    """Which used frames a window of the canvas sees, and where: (number in `moves`, window of the clean frames)."""
-    found = []
-    for number, inverse in enumerate(moves.inverses):
-        y, x = footprint(inverse, rows, columns, clean.grid.y, clean.grid.x)
-        if len(y) and len(x):
-            at = int(moves.positions[number])
-            found.append((number, Window(Span(at, at + 1), y, x)))
-    return found
-
-
 @dataclass(frozen=True)
 class FramePart:
     """The part of one used frame that a window of the canvas sees; arrays are the holder's own.
@@ -187,37 +162,67 @@ class FramePart:
     y: int
     x: int
 
+    @classmethod
+    def of(cls, ask: Ask, patch: Patch) -> FramePart:
+        """One frame's window as it was handed over; frames without flags have none set."""
+        image = np.ascontiguousarray(patch["image"][0], np.float32)
+        if "flags" in patch:
+            flags = np.ascontiguousarray(patch["flags"][0], np.uint16)
+        else:
+            flags = np.zeros(image.shape, np.uint16)
+        return cls(ask.about, image, flags, ask.window.y.start, ask.window.x.start)
 
-def read_frame(clean: Producer, number: int, window: Window) -> FramePart:
-    """Read one frame's window; frames without flags have none set."""
-    has_flags = "flags" in clean.planes
-    patch = clean.produce(window, ("image", "flags") if has_flags else ("image",))
-    image = np.ascontiguousarray(patch["image"][0], np.float32)
-    flags = np.ascontiguousarray(patch["flags"][0], np.uint16) if has_flags else np.zeros(image.shape, np.uint16)
-    return FramePart(number, image, flags, window.y.start, window.x.start)
+
+def footprints(inverses: Array, rows: Span, columns: Span, y: Span, x: Span, margin_px: int = 2) -> Array:
+    """What a window of the canvas sees of each frame.
+
+    Parameters
+    ----------
+    inverses : float64 (frame, 2, 3), canvas -> frame
+    rows, columns : Span of the canvas
+    y, x : Span of the frames
+    margin_px : added on every side
+
+    Returns
+    -------
+    int64 (frame, 4): rows [0] <= y < [1], columns [2] <= x < [3]; none where they do not meet
+    """
+    ys = np.array([rows.start, rows.start, rows.stop - 1, rows.stop - 1], np.float64)
+    xs = np.array([columns.start, columns.stop - 1, columns.start, columns.stop - 1], np.float64)
+    found = np.empty((len(inverses), 4), np.int64)
+    for axis, own in enumerate((y, x)):
+        at = inverses[:, axis, :1] * ys + inverses[:, axis, 1:2] * xs + inverses[:, axis, 2:]
+        low = np.floor(at.min(axis=1)) - margin_px
+        high = np.ceil(at.max(axis=1)) + margin_px + 1
+        found[:, 2 * axis] = np.clip(low, own.start, own.stop)
+        found[:, 2 * axis + 1] = np.maximum(found[:, 2 * axis], np.minimum(high, own.stop))
+    return found
 
 
-def batches_under(
-    clean: Producer, moves: Moves, members: Array, rows: Span, columns: Span
-) -> Iterator[list[FramePart]]:
-    """Read the frames that a window of the canvas sees, some at a time.
+def frames_under(clean: Producer, moves: Moves, rows: Span, columns: Span, few: Few = every) -> Iterator[Batch]:
+    """The frames that a window of the canvas sees, some at a time; an Ask's ``about`` is the frame's number in `moves`.
 
-    A batch is a run of `members` fixed by their rank alone, so that every window walks (batch, part, frame) alike;
+    A batch is a run of used frames fixed by their rank alone, so that every window walks (batch, part, frame) alike;
     frames that do not meet the window are left out of it.
     """
-    seen = dict(windows_under(clean, moves, rows, columns))
-    for start in range(0, len(members), FRAMES_AT_ONCE):
-        numbers = [int(number) for number in members[start : start + FRAMES_AT_ONCE] if int(number) in seen]
-        if numbers:
-            yield [read_frame(clean, number, seen[number]) for number in numbers]
+    seen = footprints(moves.inverses, rows, columns, clean.grid.y, clean.grid.x)
+    pixels = (seen[:, 1] - seen[:, 0]) * (seen[:, 3] - seen[:, 2])
+    planes = with_flags(clean, "image")
+    starts = range(0, len(moves), FRAMES_AT_ONCE)
+    for start in few(starts, [int(pixels[at : at + FRAMES_AT_ONCE].max()) for at in starts]):
+        asks = []
+        for number in range(start, min(start + FRAMES_AT_ONCE, len(moves))):
+            if pixels[number]:
+                at, (top, bottom, left, right) = int(moves.positions[number]), seen[number].tolist()
+                window = Window(Span(at, at + 1), Span(top, bottom), Span(left, right))
+                asks.append(Ask(clean, window, planes, keep=f"frame {number - start}", about=number))
+        if asks:
+            yield Batch(start, asks)
 
 
-def batch_bytes(clean: Producer, moves: Moves, rows: Span, columns: Span) -> int:
-    """Bytes of one batch of frames' windows at the worst moment, the reading of the last one included."""
-    windows = [window for _, window in windows_under(clean, moves, rows, columns)]
-    if not windows:
-        return 0
-    planes = tuple(name for name in ("image", "flags") if name in clean.planes)
-    largest = max(windows, key=lambda window: window.pixels)
-    held = (np.dtype(np.float32).itemsize + np.dtype(np.uint16).itemsize) * largest.pixels
-    return held * min(FRAMES_AT_ONCE, len(windows)) + clean.peak_bytes(largest, planes)
+def copied_bytes(clean: Producer, moves: Moves, rows: Span, columns: Span) -> int:
+    """Bytes of what ``FramePart.of`` makes anew for one batch: samples of another type, flags where there are none."""
+    seen = footprints(moves.inverses, rows, columns, clean.grid.y, clean.grid.x)
+    largest = int(((seen[:, 1] - seen[:, 0]) * (seen[:, 3] - seen[:, 2])).max())
+    other = clean.planes["image"].dtype != np.float32
+    return FRAMES_AT_ONCE * largest * (4 * other + 2 * ("flags" not in clean.planes))

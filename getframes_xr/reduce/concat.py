@@ -6,7 +6,7 @@ counts anew, and tables made of the joined frames match it. Columns that not eve
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -17,6 +17,7 @@ from getframes_xr.core.errors import DataError
 from getframes_xr.core.patch import Array, Patch
 from getframes_xr.core.vocabulary import Plane
 from getframes_xr.core.window import Grid, Span, Window
+from getframes_xr.engine.ask import Ask, Few, Given, every
 from getframes_xr.engine.lazy import as_producer, lazy
 from getframes_xr.engine.producer import Producer
 
@@ -79,27 +80,28 @@ class Concatenated(Producer):
                 yield part, common.shift(-start), common
             start = joined.stop
 
-    def upstream(self, window: Window, planes: Collection[str]) -> list[tuple[Producer, Window]]:
-        return [(part, window.with_frames(own)) for part, own, _ in self._split(window.frames)]
+    @property
+    def takes_over(self) -> str:
+        return "frames"
 
-    def _produce(self, window: Window, planes: frozenset[str]) -> Patch:
+    def inputs(self, window: Window, planes: frozenset[str], few: Few = every) -> Iterator[Ask]:
         pieces = list(self._split(window.frames))
-        if len(pieces) == 1:
-            part, own, _ = pieces[0]
-            return Patch(window, part.produce(window.with_frames(own), planes).planes)
+        role = "frames" if len(pieces) == 1 else None
+        for part, own, joined in few(pieces, [len(own) for _, own, _ in pieces]):
+            yield Ask(part, window.with_frames(own), planes, keep=role, about=joined)
+
+    def make(self, window: Window, planes: frozenset[str], given: Given) -> Patch:
+        if len(list(self._split(window.frames))) == 1:
+            return given.take()
         shape = self.grid.shape(window)
         out = Patch(window, {name: np.empty(shape, self.planes[name].dtype) for name in sorted(planes)})
-        for part, own, joined in pieces:
-            patch = part.produce(window.with_frames(own), planes)
+        for ask, patch in given:
             for name in planes:
-                out[name][joined.slice_in(window.frames)] = patch[name]
-            del patch  # before the next one is made
+                out[name][ask.about.slice_in(window.frames)] = patch[name]
         return out
 
-    def peak_bytes(self, window: Window, planes: Collection[str]) -> int:
-        pieces = list(self._split(window.frames))
-        worst = max((part.peak_bytes(window.with_frames(own), planes) for part, own, _ in pieces), default=0)
-        return 2**16 + worst + (self.bytes_of(window, planes) if len(pieces) > 1 else 0)
+    def scratch_bytes(self, window: Window, planes: frozenset[str]) -> int:
+        return 2**16
 
 
 def concat(*observations: xr.Dataset | xr.DataArray) -> xr.Dataset:

@@ -13,7 +13,7 @@ lattice and the neighbours are those that exist.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -23,12 +23,14 @@ import xarray as xr
 
 from getframes_xr.core.errors import DataError, OptionError
 from getframes_xr.core.kernel import kernel
-from getframes_xr.core.patch import Array, Patch
+from getframes_xr.core.patch import Array, Patch, frozen
 from getframes_xr.core.vocabulary import PLANES, Flag, Plane
 from getframes_xr.core.window import Grid, Span, Window
+from getframes_xr.engine.ask import Ask, Few, Given, every
 from getframes_xr.engine.held import Held
 from getframes_xr.engine.lazy import as_producer, lazy
 from getframes_xr.engine.producer import Producer
+from getframes_xr.engine.reduction import Batch, Reduction
 
 N_FRAMES = 16
 MOST_FRAMES = 255
@@ -152,8 +154,15 @@ def flag_defects(
                 flags[row, column] = hot if excess > 0 else dead
 
 
+@dataclass
+class Lowest:
+    """The lowest values of every pixel so far, (rank, y, x), sorted."""
+
+    values: Array
+
+
 @dataclass(frozen=True, eq=False)
-class LowerQuartile(Producer):
+class LowerQuartile(Reduction):
     """Rank floor((n - 1) / 4) of n frames spread evenly over the session: plane ``quartile``, without time.
 
     Parameters
@@ -186,37 +195,108 @@ class LowerQuartile(Producer):
     def preferred_chunks(self) -> tuple[int, int, int]:
         return 1, STRIP_ROWS, -1
 
-    def upstream(self, window: Window, planes: Collection[str]) -> list[tuple[Producer, Window]]:
-        return [(self.parent, window.with_frames(Span(int(at), int(at) + 1))) for at in self.positions]
-
     def _ranks(self) -> int:
         return (len(self.positions) - 1) // 4 + 1
 
-    def _produce(self, window: Window, planes: frozenset[str]) -> Patch:
-        held = np.full((self._ranks(), len(window.y), len(window.x)), np.float32(np.inf))
-        for at in self.positions:
-            patch = self.parent.produce(window.with_frames(Span(int(at), int(at) + 1)), (self.plane,))
-            insert_lowest(held, np.ascontiguousarray(patch[self.plane][0]))
-        return Patch(window, {"quartile": held[-1].copy()}, timed=False)
+    def batches(self, tile: Window, planes: frozenset[str], few: Few = every) -> Iterator[Batch]:
+        for rank, at in enumerate(few(self.positions.tolist())):
+            yield Batch(rank, [Ask(self.parent, tile.with_frames(Span(at, at + 1)), (self.plane,))])
 
-    def peak_bytes(self, window: Window, planes: Collection[str]) -> int:
-        own = (self._ranks() + 1) * 4 * len(window.y) * len(window.x) + 8 * len(window.x)
-        one = window.with_frames(Span(int(self.positions[0]), int(self.positions[0]) + 1))
-        return own + self.parent.peak_bytes(one, (self.plane,))
+    def start(self, tile: Window, planes: frozenset[str], kept: Mapping[str, Patch], spent: Any = None) -> Lowest:
+        return Lowest(np.full((self._ranks(), len(tile.y), len(tile.x)), np.float32(np.inf)))
+
+    def add(self, state: Lowest, asks: Sequence[Ask], patches: Sequence[Patch]) -> None:
+        insert_lowest(state.values, np.ascontiguousarray(patches[0][self.plane][0]))
+
+    def finish(self, state: Lowest, out: Patch) -> None:
+        out["quartile"][...] = state.values[-1]
+
+    def scratch_bytes(self, window: Window, planes: frozenset[str]) -> int:
+        return self._ranks() * 4 * len(window.y) * len(window.x) + 8 * len(window.x)
+
+
+@dataclass
+class Sampled:
+    """Excesses of the sampled pixels so far, one vector a strip."""
+
+    parts: list[Array]
 
 
 @dataclass(frozen=True, eq=False)
-class CosmeticMap(Producer):
-    """Hot and dead pixels of a quartile image (Held): plane ``flags``, without time.
+class ExcessNoise(Reduction):
+    """1.4826 MAD of d over the frame, from every 7th row and column, in strips: plane ``noise``, one pixel.
 
     Parameters
     ----------
-    quartile : Producer of ``quartile``
-    least_noise : float, lower bound of s [units of the quartile]
+    quartile : Producer of ``quartile`` (Held)
+    least_noise : float, lower bound [units of the quartile]
     """
 
     quartile: Producer
     least_noise: float
+
+    @cached_property
+    def grid(self) -> Grid:
+        return Grid(Span(0, 1), Span(0, 1))
+
+    @property
+    def planes(self) -> Mapping[str, Plane]:
+        return {"noise": self.quartile.planes["quartile"]}
+
+    def _sampled(self, rows: Span) -> tuple[range, range]:
+        """Rows and columns of a strip that are looked at."""
+        x = self.quartile.grid.x
+        first, left = (-(-span.start // SAMPLE_STEP) * SAMPLE_STEP for span in (rows, x))
+        return range(first, rows.stop, SAMPLE_STEP), range(left, x.stop, SAMPLE_STEP)
+
+    def batches(self, tile: Window, planes: frozenset[str], few: Few = every) -> Iterator[Batch]:
+        grid = self.quartile.grid
+        step = lattice_step(grid)
+        for rank, rows in enumerate(few(list(grid.y.pieces(STRIP_ROWS)))):
+            if all(map(len, self._sampled(rows))):
+                wide = Window(Span(0, 1), rows, grid.x).grow(LATTICE * step).clip(grid.window)
+                yield Batch(rank, [Ask(self.quartile, wide, ("quartile",), shared=True, about=rows)])
+
+    def start(self, tile: Window, planes: frozenset[str], kept: Mapping[str, Patch], spent: Any = None) -> Sampled:
+        return Sampled([])
+
+    def add(self, state: Sampled, asks: Sequence[Ask], patches: Sequence[Patch]) -> None:
+        wide, (rows, columns) = asks[0].window, self._sampled(asks[0].about)
+        out = np.empty((len(rows), len(columns)), np.float32)
+        top, left = rows.start - wide.y.start, columns.start - wide.x.start
+        values = frozen(patches[0]["quartile"])
+        sampled_excess(values, lattice_step(self.quartile.grid), top, left, SAMPLE_STEP, out)
+        state.parts.append(out.ravel())
+
+    def finish(self, state: Sampled, out: Patch) -> None:
+        noise = np.float32(self.least_noise)
+        if state.parts:
+            excess = np.concatenate(state.parts)
+            noise = max(np.float32(1.4826) * np.median(np.abs(excess - np.median(excess))), noise)
+        out["noise"][...] = noise
+
+    def scratch_bytes(self, window: Window, planes: frozenset[str]) -> int:
+        grid = self.quartile.grid
+        return 16 * (len(grid.y) // SAMPLE_STEP + 1) * (len(grid.x) // SAMPLE_STEP + 1)
+
+
+def lattice_step(grid: Grid) -> int:
+    """Distance of pixels of one colour."""
+    return 1 if grid.cfa is None else 2
+
+
+@dataclass(frozen=True, eq=False)
+class CosmeticMap(Producer):
+    """Hot and dead pixels of a quartile image: plane ``flags``, without time.
+
+    Parameters
+    ----------
+    quartile : Producer of ``quartile`` (Held)
+    noise : Producer of its ``noise`` (Held)
+    """
+
+    quartile: Producer
+    noise: Producer
 
     @property
     def grid(self) -> Grid:
@@ -227,62 +307,25 @@ class CosmeticMap(Producer):
         return {"flags": PLANES["flags"]}
 
     @property
-    def _step(self) -> int:
-        return 1 if self.grid.cfa is None else 2
-
-    @property
     def preferred_chunks(self) -> tuple[int, int, int]:
         return 1, -1, -1
 
-    def upstream(self, window: Window, planes: Collection[str]) -> list[tuple[Producer, Window]]:
-        return [(self.quartile, self.grid.window)]
+    def inputs(self, window: Window, planes: frozenset[str], few: Few = every) -> Iterator[Ask]:
+        yield Ask(self.noise, self.noise.grid.window, ("noise",), keep="noise", shared=True)
+        for rows in few(list(window.y.pieces(STRIP_ROWS))):
+            wide = window.with_rows(rows).grow(LATTICE * lattice_step(self.grid) + 1).clip(self.grid.window)
+            yield Ask(self.quartile, wide, ("quartile",), shared=True, about=rows)
 
-    def _strips(self) -> list[Window]:
-        return [Window(Span(0, 1), rows, self.grid.x) for rows in self.grid.y.pieces(STRIP_ROWS)]
-
-    def noise(self) -> np.float32:
-        """1.4826 MAD of d over the frame, from every 7th row and column, in strips."""
-        found = []
-        for strip in self._strips():
-            first = -(-strip.y.start // SAMPLE_STEP) * SAMPLE_STEP
-            rows = len(range(first, strip.y.stop, SAMPLE_STEP))
-            left = -(-strip.x.start // SAMPLE_STEP) * SAMPLE_STEP
-            columns = len(range(left, strip.x.stop, SAMPLE_STEP))
-            if not rows or not columns:
-                continue
-            wide = strip.grow(LATTICE * self._step).clip(self.grid.window)
-            values = self.quartile.produce(wide, ("quartile",))["quartile"]
-            out = np.empty((rows, columns), np.float32)
-            sampled_excess(values, self._step, first - wide.y.start, left - wide.x.start, SAMPLE_STEP, out)
-            del values
-            found.append(out.ravel())
-        if not found:
-            return np.float32(self.least_noise)
-        excess = np.concatenate(found)
-        spread = np.float32(1.4826) * np.median(np.abs(excess - np.median(excess)))
-        return np.float32(max(spread, np.float32(self.least_noise)))
-
-    def _produce(self, window: Window, planes: frozenset[str]) -> Patch:
-        noise = self.noise()
+    def make(self, window: Window, planes: frozenset[str], given: Given) -> Patch:
+        noise = given.take()["noise"][0, 0]
         flags = np.empty((len(window.y), len(window.x)), np.uint16)
-        for rows in window.y.pieces(STRIP_ROWS):
-            part = window.with_rows(rows)
-            wide = part.grow(LATTICE * self._step + 1).clip(self.grid.window)
-            values = self.quartile.produce(wide, ("quartile",))["quartile"]
+        for ask, patch in given:
+            top, left = ask.about.start - ask.window.y.start, window.x.start - ask.window.x.start
             flag_defects(
-                values, self._step, noise, rows.start - wide.y.start, window.x.start - wide.x.start,
-                flags[rows.slice_in(window.y)], int(Flag.HOT), int(Flag.DEAD),
+                frozen(patch["quartile"]), lattice_step(self.grid), noise, top, left,
+                flags[ask.about.slice_in(window.y)], int(Flag.HOT), int(Flag.DEAD),
             )  # fmt: skip
-            del values  # before the next strip is made
         return Patch(window, {"flags": flags}, timed=False)
-
-    def peak_bytes(self, window: Window, planes: Collection[str]) -> int:
-        strip = Window(
-            Span(0, 1), Span(self.grid.y.start, min(self.grid.y.start + STRIP_ROWS, self.grid.y.stop)), self.grid.x
-        )
-        wide = strip.grow(LATTICE * self._step + 1).clip(self.grid.window)
-        sampled = 16 * (len(self.grid.y) // SAMPLE_STEP + 1) * (len(self.grid.x) // SAMPLE_STEP + 1)
-        return self.bytes_of(window, self.planes) + self.quartile.peak_bytes(wide, ("quartile",)) + sampled
 
 
 def cosmetic(lights: xr.Dataset | xr.DataArray, n: int = N_FRAMES) -> xr.Dataset:
@@ -324,7 +367,12 @@ def cosmetic_of(lights: xr.Dataset | xr.DataArray, n: int = N_FRAMES) -> Cosmeti
         plane = next(name for name in ("adu", "image", *frames.planes) if name in frames.planes)
     if not frames.grid.timed or frames.grid.bands is not None:
         raise DataError("the cosmetic map is made from raw frames (time, y, x), before debayering and stacking")
-    return CosmeticMap(Held(LowerQuartile(frames, plane, n)), _least_noise(frames, plane))
+    return cosmetic_map(Held(LowerQuartile(frames, plane, n)), _least_noise(frames, plane))
+
+
+def cosmetic_map(quartile: Producer, least_noise: float) -> CosmeticMap:
+    """The map of a quartile image, with the noise of its excesses (at least ``least_noise``)."""
+    return CosmeticMap(quartile, Held(ExcessNoise(quartile, least_noise)))
 
 
 def _least_noise(frames: Producer, plane: str) -> float:

@@ -10,7 +10,8 @@ pixel's own sample is never replaced by its neighbours.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+import dataclasses
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal, get_args
@@ -23,8 +24,9 @@ from getframes_xr.core.kernel import kernel
 from getframes_xr.core.patch import Array, Patch
 from getframes_xr.core.vocabulary import COLOUR_BANDS, PLANES, UNUSABLE, Flag, Plane
 from getframes_xr.core.window import Grid, Span, Window
+from getframes_xr.engine.ask import Ask, Few, Given, every
 from getframes_xr.engine.lazy import lazy
-from getframes_xr.engine.producer import Producer
+from getframes_xr.engine.producer import Producer, with_flags
 from getframes_xr.reduce.regrid import span_of_bins, wcs_of_bins
 from getframes_xr.reduce.stack import producer_with_flags, sample_plane
 
@@ -139,9 +141,9 @@ class Debayered(Producer):
         order = {"R": 0, "G": 1, "B": 2}
         return np.array([order[letter] for letter in self.parent.grid.cfa or ""], np.int64).reshape(2, 2)
 
-    @cached_property
-    def _read(self) -> tuple[str, ...]:
-        return (self.plane, "flags") if "flags" in self.parent.planes else (self.plane,)
+    @property
+    def gathers(self) -> bool:
+        return True
 
     def footprint(self, window: Window) -> Window:
         """The window of raw pixels that a window needs."""
@@ -150,36 +152,37 @@ class Debayered(Producer):
         y, x = Span(2 * window.y.start, 2 * window.y.stop), Span(2 * window.x.start, 2 * window.x.stop)
         return Window(window.frames, y, x)
 
-    def upstream(self, window: Window, planes: Collection[str]) -> list[tuple[Producer, Window]]:
-        return [(self.parent, self.footprint(window))]
+    def inputs(self, window: Window, planes: frozenset[str], few: Few = every) -> Iterator[Ask]:
+        if window.pixels:
+            yield Ask(self.parent, self.footprint(window), with_flags(self.parent, self.plane))
 
-    def _produce(self, window: Window, planes: frozenset[str]) -> Patch:
-        shape = self.grid.shape(window)
+    def make(self, window: Window, planes: frozenset[str], given: Given) -> Patch:
+        shape, patch = self.grid.shape(window), given.take() if window.pixels else None
         image, flags = np.empty(shape, np.float32), np.empty(shape, np.uint16)
-        wanted = self.footprint(window)
-        if image.size:
-            patch = self.parent.produce(wanted, self._read)
-            frames = patch[self.plane] if patch.timed else patch[self.plane][None]
-            samples = frames.astype(np.float32, copy=False)
-            none = np.zeros(samples.shape[1:], np.uint16)
-            for i in range(len(samples)):
-                marks = none if "flags" not in patch else (patch["flags"][i] if patch.timed else patch["flags"])
-                out = (image[i], flags[i]) if patch.timed else (image, flags)
-                if self.method == "superpixel":
-                    superpixels(samples[i], marks, self._colour, *out)
-                else:
-                    top, left = window.y.start - wanted.y.start, window.x.start - wanted.x.start
-                    phase = (window.y.start & 1, window.x.start & 1)
-                    bilinear(samples[i], marks, self._colour, top, left, *phase, *out)
-        made: dict[str, Array] = {"image": image, "flags": flags}
-        return Patch(window, {name: made[name] for name in sorted(planes)}, self.grid.timed)
+        if patch is not None:
+            self._fill(window, patch, image, flags)
+        return Patch(window, {"image": image, "flags": flags}, self.grid.timed).only(planes)
 
-    def peak_bytes(self, window: Window, planes: Collection[str]) -> int:
-        wanted = self.footprint(window)
-        asked = self.parent.bytes_of(wanted, self._read) + 6 * wanted.pixels
-        return 2**16 + max(
-            self.parent.peak_bytes(wanted, self._read), asked + self.bytes_of(window, ("image", "flags"))
-        )
+    def _fill(self, window: Window, patch: Patch, image: Array, flags: Array) -> None:
+        frames = patch[self.plane] if patch.timed else patch[self.plane][None]
+        samples = frames.astype(np.float32, copy=False)
+        none = np.zeros(samples.shape[1:], np.uint16)
+        for i in range(len(samples)):
+            marks = none if "flags" not in patch else (patch["flags"][i] if patch.timed else patch["flags"])
+            out = (image[i], flags[i]) if patch.timed else (image, flags)
+            if self.method == "superpixel":
+                superpixels(samples[i], marks, self._colour, *out)
+            else:
+                top, left = window.y.start - patch.window.y.start, window.x.start - patch.window.x.start
+                phase = (window.y.start & 1, window.x.start & 1)
+                bilinear(samples[i], marks, self._colour, top, left, *phase, *out)
+
+    def scratch_bytes(self, window: Window, planes: frozenset[str]) -> int:
+        spare = self.bytes_of(window, {"image", "flags"} - planes)
+        return 2**16 + 6 * self.footprint(window).pixels + spare
+
+    def select(self, positions: Array) -> Producer:
+        return dataclasses.replace(self, parent=self.parent.select(positions))
 
 
 def debayer(frames: xr.Dataset | xr.DataArray, method: Method = "superpixel") -> xr.Dataset:

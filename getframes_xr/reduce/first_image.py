@@ -8,9 +8,10 @@ pass. K = 5 from 40 frames on, else max(3, N // 8), N for N < 3; of two groups t
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -19,17 +20,19 @@ from getframes_xr.core.errors import DataError
 from getframes_xr.core.patch import Array, Patch
 from getframes_xr.core.vocabulary import BAD, Flag, Plane
 from getframes_xr.core.window import Grid, Span, Window
+from getframes_xr.engine.ask import Ask, Few, Given, every
 from getframes_xr.engine.held import Held
 from getframes_xr.engine.lazy import as_producer, lazy
 from getframes_xr.engine.producer import Producer
+from getframes_xr.engine.reduction import BLOCK_RANKS, Batch, Reduction
 from getframes_xr.reduce.canvas import (
     TILE_PX,
-    batch_bytes,
-    batches_under,
+    FramePart,
     canvas_spans,
+    copied_bytes,
+    frames_under,
     parts_of,
     tiles_of,
-    windows_under,
 )
 from getframes_xr.reduce.deposit import PLAIN_SUMS, RING_PX, deposit_plain, group_image, middle
 from getframes_xr.reduce.moves import Moves, read_moves
@@ -68,14 +71,24 @@ def clean_frames(clean: xr.Dataset | xr.DataArray) -> Producer:
     return producer
 
 
+@dataclass
+class GroupSums:
+    """The two sums of a group of frames on a tile and its ring."""
+
+    rows: Span
+    columns: Span
+    parts: list[Array]
+    sums: Array
+
+
 @dataclass(frozen=True, eq=False)
-class FirstImage(Producer):
-    """Median of K group deposits: planes ``image`` and ``count`` (valid groups), without time.
+class GroupImage(Reduction):
+    """One group of frames deposited without rejection: plane ``image``, without time.
 
     Parameters
     ----------
     clean : Producer with time, planes ``image`` and ``flags``
-    moves : Moves of its used frames
+    moves : Moves of the group
     y, x : Span of the canvas
     """
 
@@ -86,76 +99,122 @@ class FirstImage(Producer):
 
     @cached_property
     def grid(self) -> Grid:
-        bands = self.moves.bands if self.moves.cfa is not None else None
-        return Grid(self.y, self.x, bands=bands, attrs={"groups": self.groups, "frames": len(self.moves)})
-
-    @cached_property
-    def groups(self) -> int:
-        return number_of_groups(len(self.moves))
+        return Grid(self.y, self.x, bands=self.moves.bands)
 
     @cached_property
     def planes(self) -> Mapping[str, Plane]:
-        units = self.clean.planes["image"].units
-        return {"image": Plane(np.dtype(np.float32), units), "count": Plane(np.dtype(np.uint16), "")}
+        return {"image": Plane(np.dtype(np.float32), self.clean.planes["image"].units)}
+
+    def tiles(self, window: Window) -> list[Window]:
+        return tiles_of(window)
+
+    def batches(self, tile: Window, planes: frozenset[str], few: Few = every) -> Iterator[Batch]:
+        grown = tile.grow(RING_PX)
+        yield from frames_under(self.clean, self.moves, grown.y, grown.x, few)
+
+    def start(self, tile: Window, planes: frozenset[str], kept: Mapping[str, Patch], spent: Any = None) -> GroupSums:
+        rows, columns = tile.y.grow(RING_PX), tile.x.grow(RING_PX)
+        shape = (len(rows), len(columns), len(self.moves.bands) * PLAIN_SUMS)
+        sums = np.empty(shape, np.float32) if spent is None or spent.sums.shape != shape else spent.sums
+        sums.fill(0)
+        return GroupSums(rows, columns, list(parts_of(rows, columns)), sums)
+
+    def add(self, state: GroupSums, asks: Sequence[Ask], patches: Sequence[Patch]) -> None:
+        moves, frames = self.moves, [FramePart.of(ask, patch) for ask, patch in zip(asks, patches, strict=True)]
+        for part in state.parts:
+            for frame in frames:
+                n = frame.number
+                deposit_plain(
+                    state.sums.reshape(-1), len(state.columns), part, frame.image, frame.flags, frame.y, frame.x,
+                    moves.transforms[n], moves.inverses[n], moves.phases, moves.step, moves.sky[n], moves.centre,
+                    1.0 / moves.transparency[n], moves.weights32[n], LEFT_OUT,
+                )  # fmt: skip
+
+    def finish(self, state: GroupSums, out: Patch) -> None:
+        group_image(state.sums, self.moves.weights.mean(axis=0).astype(np.float32), out["image"])
+
+    @property
+    def folds(self) -> bool:
+        return True
+
+    def combine(self, left: GroupSums, right: GroupSums) -> GroupSums:
+        left.sums += right.sums
+        return left
+
+    def scratch_bytes(self, window: Window, planes: frozenset[str]) -> int:
+        tile = max(tiles_of(window), key=lambda tile: tile.pixels)
+        rows, columns = tile.y.grow(RING_PX), tile.x.grow(RING_PX)
+        sums = 4 * PLAIN_SUMS * len(self.moves.bands) * len(rows) * len(columns)
+        alive = 2 if len(self.moves) > BLOCK_RANKS else 1
+        return alive * sums + copied_bytes(self.clean, self.moves, rows, columns)
+
+
+@dataclass(frozen=True, eq=False)
+class FirstImage(Producer):
+    """Median of K group images: planes ``image`` and ``count`` (valid groups), without time.
+
+    Parameters
+    ----------
+    groups : GroupImage of each group, on one canvas
+    frames : number of frames in all of them
+    coloured : whether the bands are shown (raw mosaics), or the one of mono frames left out
+    """
+
+    groups: tuple[Producer, ...]
+    frames: int
+    coloured: bool
+
+    @classmethod
+    def of(cls, clean: Producer, moves: Moves, y: Span, x: Span) -> FirstImage:
+        """Deal the used frames in turn to the groups."""
+        n_groups = number_of_groups(len(moves))
+        dealt = [moves.select(np.arange(group, len(moves), n_groups)) for group in range(n_groups)]
+        groups = tuple(GroupImage(clean, members, y, x) for members in dealt)
+        return cls(groups, len(moves), moves.cfa is not None)
+
+    @cached_property
+    def grid(self) -> Grid:
+        group = self.groups[0].grid
+        bands = group.bands if self.coloured else None
+        return group.replace(bands=bands, attrs={"groups": len(self.groups), "frames": self.frames})
+
+    @cached_property
+    def planes(self) -> Mapping[str, Plane]:
+        return {"image": self.groups[0].planes["image"], "count": Plane(np.dtype(np.uint16), "")}
 
     @property
     def preferred_chunks(self) -> tuple[int, int, int]:
         return 1, TILE_PX, TILE_PX
 
-    def upstream(self, window: Window, planes: Collection[str]) -> list[tuple[Producer, Window]]:
-        grown = window.grow(RING_PX)
-        return [(self.clean, under) for _, under in windows_under(self.clean, self.moves, grown.y, grown.x)]
+    def inputs(self, window: Window, planes: frozenset[str], few: Few = every) -> Iterator[Ask]:
+        if not window.pixels:
+            return
+        tiles = tiles_of(window)
+        for tile in few(tiles, [tile.pixels for tile in tiles]):
+            for number, group in enumerate(self.groups):
+                yield Ask(group, tile, ("image",), about=(tile, number))
 
-    def _members(self, group: int) -> Array:
-        return np.arange(group, len(self.moves), self.groups)
-
-    def _group(self, group: int, rows: Span, columns: Span, parts: list[Array], sums: Array) -> None:
-        """Deposit one group of frames on the grown window."""
-        moves = self.moves
-        sums.fill(0)
-        for batch in batches_under(self.clean, moves, self._members(group), rows, columns):
-            for part in parts:
-                for frame in batch:
-                    n = frame.number
-                    deposit_plain(
-                        sums.reshape(-1), len(columns), part, frame.image, frame.flags, frame.y, frame.x,
-                        moves.transforms[n], moves.inverses[n], moves.phases, moves.step, moves.sky[n], moves.centre,
-                        1.0 / moves.transparency[n], moves.weights32[n], LEFT_OUT,
-                    )  # fmt: skip
-            del frame, batch  # before the next frames are read
-
-    def _produce(self, window: Window, planes: frozenset[str]) -> Patch:
-        shape = (len(self.moves.bands), len(window.y), len(window.x))
+    def make(self, window: Window, planes: frozenset[str], given: Given) -> Patch:
+        shape = (len(self.groups[0].grid.bands or ()), len(window.y), len(window.x))
         image, count = np.empty(shape, np.float32), np.empty(shape, np.uint16)
-        for tile in tiles_of(window):
-            inner = (slice(None), tile.y.slice_in(window.y), tile.x.slice_in(window.x))
-            self._tile(tile, image[inner], count[inner])
+        images = np.empty((0, 0, 0, 0), np.float32)
+        for ask, patch in given:
+            tile, number = ask.about
+            if number == 0:
+                images = np.empty((len(self.groups), *patch["image"].shape), np.float32)
+            images[number] = patch["image"]
+            if number == len(self.groups) - 1:
+                inner = (slice(None), tile.y.slice_in(window.y), tile.x.slice_in(window.x))
+                middle(images, image[inner], count[inner])
         made: dict[str, Array] = {"image": image, "count": count}
-        if self.grid.bands is None:
+        if not self.coloured:
             made = {name: values[0] for name, values in made.items()}
         return Patch(window, made, timed=False).only(planes)
 
-    def _tile(self, tile: Window, image: Array, count: Array) -> None:
-        """Group by group, then the median of the groups; image, count : (band, y, x) of the tile, written."""
-        rows, columns = tile.y.grow(RING_PX), tile.x.grow(RING_PX)
-        sums = np.empty((len(rows), len(columns), len(self.moves.bands) * PLAIN_SUMS), np.float32)
-        images = np.empty((self.groups, *image.shape), np.float32)
-        parts = list(parts_of(rows, columns))
-        for group in range(self.groups):
-            self._group(group, rows, columns, parts, sums)
-            sample_weight = self.moves.weights[self._members(group)].mean(axis=0).astype(np.float32)
-            group_image(sums, sample_weight, images[group])
-        middle(images, image, count)
-
-    def peak_bytes(self, window: Window, planes: Collection[str]) -> int:
-        bands, four = len(self.moves.bands), np.dtype(np.float32).itemsize
-        scratch = 0
-        for tile in tiles_of(window):
-            rows, columns = tile.y.grow(RING_PX), tile.x.grow(RING_PX)
-            sums = four * PLAIN_SUMS * bands * len(rows) * len(columns)
-            images = four * self.groups * bands * tile.pixels
-            scratch = max(scratch, sums + images + batch_bytes(self.clean, self.moves, rows, columns))
-        return self.bytes_of(window, self.planes) + scratch
+    def scratch_bytes(self, window: Window, planes: frozenset[str]) -> int:
+        tile = max((tile.pixels for tile in tiles_of(window)), default=0)
+        images = 4 * len(self.groups) * len(self.groups[0].grid.bands or ()) * tile
+        return images + self.bytes_of(window, set(self.planes) - planes)
 
 
 def first_image(clean: xr.Dataset | xr.DataArray, moves: xr.Dataset) -> xr.Dataset:
@@ -178,7 +237,7 @@ def first_image(clean: xr.Dataset | xr.DataArray, moves: xr.Dataset) -> xr.Datas
     """
     frames = clean_frames(clean)
     table = read_moves(moves, frames.grid, frames.planes["image"].units or "adu")
-    return lazy(FirstImage(frames, table, *canvas_spans(table.transforms, frames.grid.y, frames.grid.x)))
+    return lazy(FirstImage.of(frames, table, *canvas_spans(table.transforms, frames.grid.y, frames.grid.x)))
 
 
 def read_first(first: xr.Dataset | None, frames: Producer, moves: Moves) -> Producer:
@@ -198,7 +257,7 @@ def read_first(first: xr.Dataset | None, frames: Producer, moves: Moves) -> Prod
     DataError : it is no first image of these frames
     """
     if first is None:
-        return Held(FirstImage(frames, moves, *canvas_spans(moves.transforms, frames.grid.y, frames.grid.x)))
+        return Held(FirstImage.of(frames, moves, *canvas_spans(moves.transforms, frames.grid.y, frames.grid.x)))
     if not {"image", "count"} <= set(first.data_vars):
         raise DataError("first must be the Dataset of first_image(clean, moves): image and count")
     picture = as_producer(first, ("image", "count"))

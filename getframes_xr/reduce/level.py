@@ -8,7 +8,8 @@ on the pixels as they were measured: after ``calibrate``, before ``debayer`` and
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+import dataclasses
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -19,9 +20,10 @@ from getframes_xr.core.errors import DataError
 from getframes_xr.core.kernel import kernel
 from getframes_xr.core.patch import Array, Patch
 from getframes_xr.core.vocabulary import BAND, COLOUR_BANDS, PLANES, Flag, Plane
-from getframes_xr.core.window import Grid, Window
+from getframes_xr.core.window import Grid, Span, Window
+from getframes_xr.engine.ask import Ask, Few, Given, every
 from getframes_xr.engine.lazy import lazy
-from getframes_xr.engine.producer import Producer
+from getframes_xr.engine.producer import Producer, with_flags
 from getframes_xr.reduce.stack import by_frame, producer_with_flags, sample_plane
 
 
@@ -79,12 +81,19 @@ class Levelled(Producer):
         order = {"R": 0, "G": 1, "B": 2}
         return np.array([order[letter] for letter in self.parent.grid.cfa], np.int64).reshape(2, 2)
 
-    @cached_property
-    def _read(self) -> tuple[str, ...]:
-        return (self.plane, "flags") if "flags" in self.parent.planes else (self.plane,)
+    @property
+    def gathers(self) -> bool:
+        return True
 
-    def _produce(self, window: Window, planes: frozenset[str]) -> Patch:
-        patch = self.parent.produce(window, self._read)
+    @property
+    def takes_over(self) -> str | None:
+        return "frames" if self.parent.planes[self.plane].dtype == np.float32 else None
+
+    def inputs(self, window: Window, planes: frozenset[str], few: Few = every) -> Iterator[Ask]:
+        yield Ask(self.parent, window, with_flags(self.parent, self.plane), keep="frames")
+
+    def make(self, window: Window, planes: frozenset[str], given: Given) -> Patch:
+        patch = given.take()
         image = patch[self.plane].astype(np.float32, copy=False)
         flags = patch["flags"] if "flags" in patch else np.zeros(image.shape, np.uint16)
         y, x = window.y.start - self.centre[0], window.x.start - self.centre[1]
@@ -99,9 +108,14 @@ class Levelled(Producer):
         made: dict[str, Array] = {"image": image, "flags": flags}
         return Patch(window, {name: made[name] for name in sorted(planes)})
 
-    def peak_bytes(self, window: Window, planes: Collection[str]) -> int:
-        asked = self.parent.bytes_of(window, self._read) + self.bytes_of(window, ("image", "flags"))
-        return 2**16 + max(self.parent.peak_bytes(window, self._read), asked)
+    def scratch_bytes(self, window: Window, planes: frozenset[str]) -> int:
+        fresh = 0 if "flags" in self.parent.planes or "flags" in planes else self.bytes_of(window, ("flags",))
+        one = window.with_frames(Span(0, 1))  # the marks of a frame that is not used
+        return fresh + self.bytes_of(one, ("flags",)) + 2**16
+
+    def select(self, positions: Array) -> Producer:
+        own = {name: getattr(self, name)[positions] for name in ("sky", "transparency", "used")}
+        return dataclasses.replace(self, parent=self.parent.select(positions), **own)
 
 
 def level(frames: xr.Dataset | xr.DataArray, moves: xr.Dataset) -> xr.Dataset:

@@ -16,7 +16,7 @@ detector in many frames is the detector's, no trail (``without_static``).
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -24,9 +24,10 @@ import numpy as np
 import xarray as xr
 
 from getframes_xr.core.kernel import kernel
-from getframes_xr.core.patch import Array, Patch
+from getframes_xr.core.patch import Array, Patch, frozen
 from getframes_xr.core.vocabulary import Plane
 from getframes_xr.core.window import Grid, Span, Window
+from getframes_xr.engine.ask import Ask, Few, Given, every
 from getframes_xr.engine.held import Held
 from getframes_xr.engine.lazy import lazy
 from getframes_xr.engine.producer import ArrayFrames, Producer
@@ -45,6 +46,7 @@ USUAL_FWHM_PX = 4.5
 SAME_DEG, SAME_PX = 3.0, 24.0
 FEWEST_STATIC, STATIC_SHARE = 3, 0.05
 NEEDED = ("angle_deg", "offset_px", "half_width_px")  # to leave a line out of its frame
+BINS = ("sum", "samples")
 COLUMNS = (*NEEDED, "z", "amplitude")
 
 
@@ -122,40 +124,41 @@ class FrameLines(Producer):
     def preferred_chunks(self) -> tuple[int, int, int]:
         return 1, -1, -1
 
-    def upstream(self, window: Window, planes: Collection[str]) -> list[tuple[Producer, Window]]:
-        return [
-            (self.coarse, self.coarse.grid.window.with_frames(window.frames)),
-            (self.common, self.common.grid.window),
-            (self.detector, self.detector.grid.window),
-            (self.fine, self.fine.grid.window.with_frames(window.frames)),
-        ]
+    def inputs(self, window: Window, planes: frozenset[str], few: Few = every) -> Iterator[Ask]:
+        yield Ask(self.common, self.common.grid.window, ("mean",), keep="common", shared=True)
+        yield Ask(self.detector, self.detector.grid.window, ("level", "slope"), keep="detector", shared=True)
+        for number in few(range(window.frames.start, window.frames.stop)):
+            frame = Span(number, number + 1)
+            yield Ask(self.coarse, self.coarse.grid.window.with_frames(frame), BINS, keep="coarse", shared=True)
+            yield Ask(self.fine, self.fine.grid.window.with_frames(frame), BINS, maybe=True, about=number)
 
-    def _produce(self, window: Window, planes: frozenset[str]) -> Patch:
+    def make(self, window: Window, planes: frozenset[str], given: Given) -> Patch:
         whole = window.frames
         out = np.full((len(whole), MOST_LINES, len(COLUMNS)), np.nan)
-        for at, number in enumerate(range(whole.start, whole.stop)):
-            for row, line in enumerate(self._lines(number)):
+        for ask, patch in given:
+            if not ask.maybe:
+                continue
+            for row, line in enumerate(self._lines(ask.about, given.kept, patch)):
                 # one way to write a line: 0 <= angle < 180
                 half_turns = math.floor(line.angle_rad / math.pi)
                 angle = line.angle_rad - half_turns * math.pi
                 offset = -line.offset_px if half_turns % 2 else line.offset_px
-                out[at, row] = math.degrees(angle), offset, line.half_width_px, line.z, line.amplitude
-        every = Window(whole, self.grid.y, self.grid.x)
-        return Patch(every, {"line": out}).crop(window)
+                number = ask.about - whole.start
+                out[number, row] = math.degrees(angle), offset, line.half_width_px, line.z, line.amplitude
+        every_line = Window(whole, self.grid.y, self.grid.x)
+        return Patch(every_line, {"line": out}).crop(window)
 
-    def _lines(self, number: int) -> list[Line]:
-        """Search one frame: strongest line, refine, mask, again."""
-        one = self.coarse.grid.window.with_frames(Span(number, number + 1))
-        patch = self.coarse.produce(one, ("sum", "samples"))
-        samples = patch["samples"][0]
-        means, plane = without_plane(patch["sum"][0], samples)
-        shared = self.common.produce(self.common.grid.window, ("mean",))["mean"]
+    def _lines(self, number: int, kept: Mapping[str, Patch], fine_bins: Patch) -> list[Line]:
+        """Search one frame: strongest line, refine, mask, again; the fine bins are fetched where a line is found."""
+        coarse, common, own = kept["coarse"], kept["common"], kept["detector"]
+        samples, place = coarse["samples"][0], coarse.window
+        means, plane = without_plane(coarse["sum"][0], samples)
         background = np.empty_like(means)
         look_up(
-            shared, self.moves.transforms[number], COARSE_PX, one.y.start, one.x.start, self.common.grid.y.start,
-            self.common.grid.x.start, background,
+            frozen(common["mean"]), self.moves.transforms[number], COARSE_PX, place.y.start, place.x.start,
+            common.window.y.start, common.window.x.start, background,
         )  # fmt: skip
-        background += self._detector_part(number)
+        background += own["level"] + np.float32(self.sky[number]) * own["slope"]
         valid = (samples >= COARSE_PX * COARSE_PX // LEAST_SHARE).astype(np.uint8)
         if valid.sum() < 100:
             return []
@@ -172,23 +175,16 @@ class FrameLines(Producer):
             if largest <= LEAST_Z:
                 break
             if fine is None:
-                fine = self._fine(number, plane + background)
+                fine = self._fine(fine_bins.get(), plane + background)
             line = self._refined(number, fine, angle, offset, largest)
             found.append(line)
-            _erase(valid, COARSE_PX, one.y.start, one.x.start, line, COARSE_PX * 0.75)
+            _erase(valid, COARSE_PX, place.y.start, place.x.start, line, COARSE_PX * 0.75)
             _erase(fine[1], FINE_PX, self.fine.grid.y.start, self.fine.grid.x.start, line, FINE_PX * 0.75)
         return found
 
-    def _detector_part(self, number: int) -> Array:
-        """What the detector adds to the bins of one frame."""
-        own = self.detector.produce(self.detector.grid.window, ("level", "slope"))
-        part: Array = own["level"] + np.float32(self.sky[number]) * own["slope"]
-        return part
-
-    def _fine(self, number: int, background: Array) -> tuple[Array, Array]:
+    def _fine(self, patch: Patch, background: Array) -> tuple[Array, Array]:
         """Fine bins of one frame, the background of the coarse ones taken off."""
-        one = self.fine.grid.window.with_frames(Span(number, number + 1))
-        patch = self.fine.produce(one, ("sum", "samples"))
+        one = patch.window
         counts = patch["samples"][0].astype(np.float32)
         ratio = COARSE_PX // FINE_PX
         coarse = self.coarse.grid.window
@@ -211,13 +207,10 @@ class FrameLines(Producer):
         width, amplitude = half_width_px(peak / sigma, fwhm)
         return Line(angle, offset, width, z, amplitude)
 
-    def peak_bytes(self, window: Window, planes: Collection[str]) -> int:
-        one = self.coarse.grid.window.with_frames(Span(0, 1))
-        fine = self.fine.grid.window.with_frames(Span(0, 1))
+    def scratch_bytes(self, window: Window, planes: frozenset[str]) -> int:
+        one, fine = self.coarse.grid.window.with_frames(Span(0, 1)), self.fine.grid.window.with_frames(Span(0, 1))
         reach = 2 * (int(math.hypot(len(one.y), len(one.x))) + 6)
-        search = N_ANGLES * reach * (8 + 8) + 128 * one.pixels + self.common.grid.window.pixels * 4
-        refining = 16 * fine.pixels + self.fine.peak_bytes(fine, ("sum", "samples"))
-        return search + refining + self.coarse.peak_bytes(one, ("sum", "samples"))
+        return N_ANGLES * reach * (8 + 8) + 128 * one.pixels + 16 * fine.pixels
 
 
 def _erase(counts: Array, bin_px: int, bin_y: int, bin_x: int, line: Line, margin_px: float) -> None:

@@ -6,9 +6,10 @@ first: each frame is multiplied by (mean of all levels) / (its own level), its l
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -17,17 +18,27 @@ from getframes_xr.core.errors import DataError
 from getframes_xr.core.patch import Array, Patch
 from getframes_xr.core.vocabulary import BAD, PLANES, Plane
 from getframes_xr.core.window import Grid, Span, Window
+from getframes_xr.engine.ask import Ask, Few, Given, every
 from getframes_xr.engine.collapse import Rule
 from getframes_xr.engine.held import Held
 from getframes_xr.engine.lazy import lazy
-from getframes_xr.engine.producer import Producer
+from getframes_xr.engine.producer import Producer, with_flags
+from getframes_xr.engine.reduction import Batch, Reduction
 from getframes_xr.reduce.stack import producer_with_flags, sample_plane, stacked
 
 _STRIP_ROWS = 256
 
 
+@dataclass
+class Level:
+    """Sum and number of a frame's good pixels so far."""
+
+    total: float = 0.0
+    number: int = 0
+
+
 @dataclass(frozen=True, eq=False)
-class FrameLevels(Producer):
+class FrameLevels(Reduction):
     """The mean of each frame's good pixels, as frames of one pixel."""
 
     parent: Producer
@@ -41,35 +52,32 @@ class FrameLevels(Producer):
     def planes(self) -> Mapping[str, Plane]:
         return {"image": Plane(PLANES["image"].dtype, self.parent.planes[self.plane].units)}
 
-    @cached_property
-    def _read(self) -> tuple[str, ...]:
-        return (self.plane, "flags") if "flags" in self.parent.planes else (self.plane,)
+    def tiles(self, window: Window) -> list[Window]:
+        return [window.with_frames(frame) for frame in window.frames.pieces(1)]
 
-    def upstream(self, window: Window, planes: Collection[str]) -> list[tuple[Producer, Window]]:
+    def batches(self, tile: Window, planes: frozenset[str], few: Few = every) -> Iterator[Batch]:
+        grid, names = self.parent.grid, with_flags(self.parent, self.plane)
+        for rank, rows in enumerate(few(list(grid.y.pieces(_STRIP_ROWS)))):
+            yield Batch(rank, [Ask(self.parent, Window(tile.frames, rows, grid.x), names)])
+
+    def start(self, tile: Window, planes: frozenset[str], kept: Mapping[str, Patch], spent: Any = None) -> Level:
+        return Level()
+
+    def add(self, state: Level, asks: Sequence[Ask], patches: Sequence[Patch]) -> None:
+        patch = patches[0]
+        values = patch[self.plane]
+        good = np.isfinite(values)
+        if "flags" in patch:
+            good &= (patch["flags"] & np.uint16(BAD)) == 0
+        state.total += float(np.sum(np.where(good, values, 0), dtype=np.float64))
+        state.number += int(np.count_nonzero(good))
+
+    def finish(self, state: Level, out: Patch) -> None:
+        out["image"][...] = state.total / state.number if state.number else np.nan
+
+    def scratch_bytes(self, window: Window, planes: frozenset[str]) -> int:
         grid = self.parent.grid
-        return [(self.parent, Window(window.frames, grid.y, grid.x))]
-
-    def _level(self, frame: int) -> float:
-        total, number = 0.0, 0
-        for rows in self.parent.grid.y.pieces(_STRIP_ROWS):
-            patch = self.parent.produce(Window(Span(frame, frame + 1), rows, self.parent.grid.x), self._read)
-            values = patch[self.plane]
-            good = np.isfinite(values)
-            if "flags" in patch:
-                good &= (patch["flags"] & np.uint16(BAD)) == 0
-            total += float(np.sum(np.where(good, values, 0), dtype=np.float64))
-            number += int(np.count_nonzero(good))
-        return total / number if number else np.nan
-
-    def _produce(self, window: Window, planes: frozenset[str]) -> Patch:
-        levels = [self._level(frame) for frame in range(window.frames.start, window.frames.stop)]
-        image = np.array(levels, np.float32).reshape(-1, 1, 1)
-        return Patch(window, {"image": image[:, : len(window.y), : len(window.x)]})
-
-    def peak_bytes(self, window: Window, planes: Collection[str]) -> int:
-        grid = self.parent.grid
-        strip = Window(Span(0, 1), Span(grid.y.start, min(grid.y.stop, grid.y.start + _STRIP_ROWS)), grid.x)
-        return self.parent.peak_bytes(strip, self._read) + 10 * strip.pixels
+        return 10 * min(len(grid.y), _STRIP_ROWS) * len(grid.x)
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,14 +101,24 @@ class Equalised(Producer):
     def _names(self, planes: Collection[str]) -> tuple[str, ...]:
         return tuple(self.plane if name == "image" else name for name in sorted(planes))
 
-    def upstream(self, window: Window, planes: Collection[str]) -> list[tuple[Producer, Window]]:
-        return [(self.parent, window), (self.levels, self.levels.grid.window)]
+    @property
+    def gathers(self) -> bool:
+        return True
 
-    def _produce(self, window: Window, planes: frozenset[str]) -> Patch:
-        patch = self.parent.produce(window, self._names(planes))
+    @property
+    def takes_over(self) -> str | None:
+        return "frames" if self.parent.planes[self.plane].dtype == np.float32 else None
+
+    def inputs(self, window: Window, planes: frozenset[str], few: Few = every) -> Iterator[Ask]:
+        yield Ask(self.parent, window, self._names(planes), keep="frames")
+        if "image" in planes:
+            yield Ask(self.levels, self.levels.grid.window, ("image",), shared=True)
+
+    def make(self, window: Window, planes: frozenset[str], given: Given) -> Patch:
+        patch = given.take()
         if "image" not in planes:
             return patch
-        levels = self.levels.produce(self.levels.grid.window, ("image",))["image"][:, 0, 0].astype(np.float64)
+        levels = given.take()["image"][:, 0, 0].astype(np.float64)
         if not (levels > 0).all():
             worst = int(self.grid.column("frame")[np.argmin(np.nan_to_num(levels, nan=-np.inf))])
             raise DataError(f"frame {worst} has no positive level to be scaled by; leave it out")
@@ -108,9 +126,6 @@ class Equalised(Producer):
         image: Array = patch.planes.pop(self.plane).astype(np.float32, copy=False)
         image *= factors.reshape((-1,) + (1,) * (image.ndim - 1))
         return Patch(window, {"image": image, **patch.planes})
-
-    def peak_bytes(self, window: Window, planes: Collection[str]) -> int:
-        return self.parent.peak_bytes(window, self._names(planes)) + self.bytes_of(window, planes)
 
 
 def master(frames: xr.Dataset | xr.DataArray, *, reject: Rule | None = None, equalise: bool = False) -> xr.Dataset:

@@ -10,6 +10,7 @@ where the level hardly changes, the largest 1 / g that the frames allow, V / lev
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -23,6 +24,9 @@ from getframes_xr.core.vocabulary import BAND, COLOUR_BANDS, TIME, cfa_band
 from getframes_xr.core.window import Grid
 from getframes_xr.engine.tables import loaded
 
+PER_FRAME = (
+    "positions", "frames", "transforms", "transparency", "sky", "variances", "weights", "per_signal", "fwhm_px"
+)  # fmt: skip
 NEEDED = ("transform", "transparency", "sky", "variance", "weight", "used")
 LEAST_LEVEL_RANGE = 0.15  # (max - min) / mean of the sky level that a slope of the transfer curve needs
 
@@ -107,6 +111,11 @@ class Moves:
     def typical_variance(self) -> Array:
         """Median of V' over the frames, float32 (band)."""
         return np.median(self.variances, axis=0).astype(np.float32)
+
+    def select(self, members: Array) -> Moves:
+        """Some of the used frames, in their order; the others count as left out."""
+        own = {name: getattr(self, name)[members] for name in PER_FRAME}
+        return dataclasses.replace(self, n_left_out=self.n_left_out + len(self) - len(members), **own)
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in self.__dataclass_fields__}

@@ -11,18 +11,21 @@ stars. Nor is what they share at one place of the detector. A bin meets its samp
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
 from getframes_xr.core.kernel import kernel
-from getframes_xr.core.patch import Array, Patch
+from getframes_xr.core.patch import Array, Patch, by_band, frozen
 from getframes_xr.core.vocabulary import Plane
 from getframes_xr.core.window import Grid, Span, Window
-from getframes_xr.engine.producer import Producer
-from getframes_xr.reduce.canvas import canvas_spans, mapped_box, read_frame
+from getframes_xr.engine.ask import Ask, Few, Given, every, some
+from getframes_xr.engine.producer import Producer, with_flags
+from getframes_xr.engine.reduction import BLOCK_RANKS, Batch, Reduction
+from getframes_xr.reduce.canvas import FramePart, canvas_spans, mapped_box
 from getframes_xr.reduce.deposit import BLOCK_PX
 from getframes_xr.reduce.first_image import LEFT_OUT
 from getframes_xr.reduce.moves import Moves
@@ -186,10 +189,10 @@ class ResidualBins(Producer):
         columns = Span(math.floor(least_x) - 2, math.floor(most_x) + 4)
         return Window(Span(0, 1), rows, columns).clip(self.first.grid.window)
 
-    def _shared(self, frames: Span, y: Span, x: Span) -> list[tuple[list[int], Window]]:
+    def _shared(self, frames: Sequence[int], y: Span, x: Span) -> list[tuple[list[int], Window]]:
         """Frames that look at nearly the same part of the first image from one tile, with that part."""
         found: list[tuple[list[int], Window]] = []
-        for number in range(frames.start, frames.stop):
+        for number in frames:
             own = self._under(number, y, x)
             if found:
                 together = found[-1][1].hull(own)
@@ -199,58 +202,52 @@ class ResidualBins(Producer):
             found.append(([number], own))
         return found
 
-    def upstream(self, window: Window, planes: Collection[str]) -> list[tuple[Producer, Window]]:
-        found: list[tuple[Producer, Window]] = []
-        for y, x in self._tiles(window):
-            for numbers, under in self._shared(window.frames, y, x):
-                found.append((self.first, under))
-                positions = (int(self.moves.positions[number]) for number in numbers)
-                found.extend((self.clean, Window(Span(at, at + 1), y, x)) for at in positions)
-        return found
+    def inputs(self, window: Window, planes: frozenset[str], few: Few = every) -> Iterator[Ask]:
+        tiles = self._tiles(window)
+        for y, x in few(tiles, [len(y) * len(x) for y, x in tiles]):
+            shared = self._shared(few(range(window.frames.start, window.frames.stop)), y, x)
+            for numbers, under in few(shared, [under.pixels for _, under in shared]):
+                yield Ask(self.first, under, ("image", "count"), keep="first")
+                for number in few(numbers):
+                    at = int(self.moves.positions[number])
+                    yield Ask(self.clean, Window(Span(at, at + 1), y, x), with_flags(self.clean, "image"), about=number)
 
-    def _produce(self, window: Window, planes: frozenset[str]) -> Patch:
+    def make(self, window: Window, planes: frozenset[str], given: Given) -> Patch:
         sums = np.zeros(self.grid.shape(window), np.float32)
         samples = np.zeros(sums.shape, np.uint16)
-        moves, shift = self.moves, self.bin_px.bit_length() - 1
-        for y, x in self._tiles(window):
-            for numbers, under in self._shared(window.frames, y, x):
-                first, steep = self._first(under)
-                if min(first.shape[1:]) < 4:
-                    continue
-                for number in numbers:
-                    at, k = int(moves.positions[number]), number - window.frames.start
-                    part = read_frame(self.clean, number, Window(Span(at, at + 1), y, x))
-                    add_residuals(
-                        sums[k], samples[k], shift, window.y.start, window.x.start, part.image, part.flags, part.y,
-                        part.x, moves.transforms[number], moves.phases, moves.step, moves.sky[number], moves.centre,
-                        1.0 / moves.transparency[number], np.sqrt(moves.variances[number]).astype(np.float32),
-                        LEFT_OUT, first, steep, under.y.start, under.x.start,
-                    )  # fmt: skip
+        for ask, patch in given:
+            if ask.keep == "first":
+                self._look_at(patch)
+            elif min(given.kept["first"].window.shape[1:]) >= 4:
+                at = ask.about - window.frames.start
+                self._add(FramePart.of(ask, patch), window, given.kept["first"], sums[at], samples[at])
         return Patch(window, {"sum": sums, "samples": samples}).only(planes)
 
-    def _first(self, under: Window) -> tuple[Array, Array]:
-        """The first image, NaN where fewer than three groups know the place, and its contrast; (band, y, x)."""
-        patch = self.first.produce(under, ("image", "count"))
-        image = patch["image"]
-        image[patch["count"] < LEAST_GROUPS] = np.nan
-        image = image if self.first.grid.bands else image[None]
-        steep = np.empty_like(image)
+    def _look_at(self, first: Patch) -> None:
+        """Make the first image NaN where fewer than three groups know the place, and put its contrast beside it."""
+        image = by_band(first["image"])
+        image[by_band(first["count"]) < LEAST_GROUPS] = np.nan
+        first["steep"] = steep = np.empty_like(image)
         for band in range(len(image)):
             local_contrast(image[band], steep[band])
-        return image, steep
 
-    def peak_bytes(self, window: Window, planes: Collection[str]) -> int:
-        frames, bands = self.clean.grid, len(self.moves.bands)
-        shared, read = 0, 0
-        for y, x in self._tiles(window):
-            for numbers, under in self._shared(window.frames, y, x):
-                # the first image, its count, where that is low, and the contrast
-                shared = max(shared, bands * under.pixels * (4 + 2 + 1 + 4) + self.first.peak_bytes(under, ("image",)))
-                at = int(self.moves.positions[numbers[0]])
-                names = tuple(name for name in ("image", "flags") if name in self.clean.planes)
-                one = Window(Span(at, at + 1), y, x).clip(frames.window)
-                read = max(read, 6 * one.pixels + self.clean.peak_bytes(one, names))
-        return self.bytes_of(window, self.planes) + shared + read
+    def _add(self, part: FramePart, window: Window, first: Patch, sums: Array, samples: Array) -> None:
+        moves, n, sky = self.moves, part.number, first.window
+        add_residuals(
+            sums, samples, self.bin_px.bit_length() - 1, window.y.start, window.x.start, part.image, part.flags, part.y,
+            part.x, moves.transforms[n], moves.phases, moves.step, moves.sky[n], moves.centre,
+            1.0 / moves.transparency[n], np.sqrt(moves.variances[n]).astype(np.float32), LEFT_OUT,
+            by_band(first["image"]), first["steep"], sky.y.start, sky.x.start,
+        )  # fmt: skip
+
+    def scratch_bytes(self, window: Window, planes: frozenset[str]) -> int:
+        asks = list(self.inputs(window, planes, some))
+        shared = max((ask.window.pixels for ask in asks if ask.keep == "first"), default=0)
+        frame = max((ask.window.pixels for ask in asks if ask.keep is None), default=0)
+        other = self.clean.planes["image"].dtype != np.float32
+        copies = frame * (4 * other + 2 * ("flags" not in self.clean.planes))
+        # the contrast of the first image, and where its count is low
+        return len(self.moves.bands) * shared * (4 + 1) + copies + self.bytes_of(window, set(self.planes) - planes)
 
 
 def without_plane(sums: Array, samples: Array) -> tuple[Array, Array]:
@@ -328,8 +325,16 @@ def look_up(common: Array, move: Array, bin_px: int, bin_y: int, bin_x: int, top
             out[row, column] = value
 
 
+@dataclass
+class SpreadSums:
+    """Sums of n * mean and of n on the canvas grid of bins."""
+
+    over: Array
+    under: Array
+
+
 @dataclass(frozen=True, eq=False)
-class CommonBins(Producer):
+class CommonBins(Reduction):
     """What the frames share at one place of the sky: mean of all frames' bins on the canvas; y and x count bins."""
 
     bins: Producer
@@ -355,23 +360,46 @@ class CommonBins(Producer):
     def preferred_chunks(self) -> tuple[int, int, int]:
         return 1, -1, -1
 
-    def _produce(self, window: Window, planes: frozenset[str]) -> Patch:
-        over, under = (np.zeros((len(self.grid.y), len(self.grid.x))) for _ in range(2))
-        whole = self.bins.grid.window
-        for number, move in enumerate(self.moves.transforms):
-            patch = self.bins.produce(whole.with_frames(Span(number, number + 1)), ("sum", "samples"))
-            means, _ = without_plane(patch["sum"][0], patch["samples"][0])
-            spread(
-                means, patch["samples"][0], move, self.bin_px, whole.y.start, whole.x.start, self.grid.y.start,
-                self.grid.x.start, over, under,
-            )  # fmt: skip
-        mean = np.where(under > 0, over / np.maximum(under, 1e-12), 0.0).astype(np.float32)
-        return Patch(self.grid.window, {"mean": mean}, timed=False).crop(window)
+    def batches(self, tile: Window, planes: frozenset[str], few: Few = every) -> Iterator[Batch]:
+        for number in few(range(len(self.moves))):
+            yield Batch(number, [bins_of(self.bins, number)])
 
-    def peak_bytes(self, window: Window, planes: Collection[str]) -> int:
+    def start(self, tile: Window, planes: frozenset[str], kept: Mapping[str, Patch], spent: Any = None) -> SpreadSums:
+        shape = (len(self.grid.y), len(self.grid.x))
+        return SpreadSums(np.zeros(shape), np.zeros(shape))
+
+    def add(self, state: SpreadSums, asks: Sequence[Ask], patches: Sequence[Patch]) -> None:
+        sums, samples, own = patches[0]["sum"][0], frozen(patches[0]["samples"][0]), asks[0].window
+        means, _ = without_plane(sums, samples)
+        spread(
+            means, samples, self.moves.transforms[asks[0].about], self.bin_px, own.y.start, own.x.start,
+            self.grid.y.start, self.grid.x.start, state.over, state.under,
+        )  # fmt: skip
+
+    def finish(self, state: SpreadSums, out: Patch) -> None:
+        mean = np.where(state.under > 0, state.over / np.maximum(state.under, 1e-12), 0.0).astype(np.float32)
+        out["mean"][...] = mean[out.window.y.slice_in(self.grid.y), out.window.x.slice_in(self.grid.x)]
+
+    @property
+    def folds(self) -> bool:
+        return True
+
+    def combine(self, left: SpreadSums, right: SpreadSums) -> SpreadSums:
+        left.over += right.over
+        left.under += right.under
+        return left
+
+    def scratch_bytes(self, window: Window, planes: frozenset[str]) -> int:
         one = self.bins.grid.window.with_frames(Span(0, 1))
-        scratch = 96 * one.pixels  # the fit of the plane, float64
-        return 28 * self.grid.window.pixels + scratch + self.bins.peak_bytes(one, ("sum", "samples"))
+        fitting = 96 * one.pixels  # the plane, float64
+        alive = 2 if len(self.moves) > BLOCK_RANKS else 1
+        return (28 + 16 * (alive - 1)) * self.grid.window.pixels + fitting
+
+
+def bins_of(bins: Producer, number: int) -> Ask:
+    """The bins of one whole frame."""
+    whole = bins.grid.window
+    return Ask(bins, whole.with_frames(Span(number, number + 1)), ("sum", "samples"), shared=True, about=number)
 
 
 FEWEST_FOR_DETECTOR = 5  # with fewer frames a trail of one would be taken for the detector
@@ -379,8 +407,17 @@ FEWEST_FOR_SLOPE = 12
 OUTLIER = 3.0  # robust sigma
 
 
+@dataclass
+class LeftOver:
+    """What every frame has left in its bins (frame, row, column) when what is common on the sky is taken off."""
+
+    left: Array
+    common: Array
+    background: Array
+
+
 @dataclass(frozen=True, eq=False)
-class DetectorBins(Producer):
+class DetectorBins(Reduction):
     """What the frames share at one place of the detector: ``level`` + ``slope`` x (sky of the frame - mean sky).
 
     Glow and rows that differ are constant, what vignetting leaves at the edges goes with the sky. Each bin is fitted
@@ -413,28 +450,37 @@ class DetectorBins(Producer):
         sky: Array = np.zeros(len(level)) if steady else (level - level.mean()) / spread
         return sky
 
-    def upstream(self, window: Window, planes: Collection[str]) -> list[tuple[Producer, Window]]:
-        return [(self.bins, self.bins.grid.window), (self.common, self.common.grid.window)]
+    def ground(self, tile: Window, planes: frozenset[str]) -> list[Ask]:
+        enough = len(self.moves) >= FEWEST_FOR_DETECTOR
+        return [Ask(self.common, self.common.grid.window, ("mean",), keep="common", shared=True)] if enough else []
 
-    def _produce(self, window: Window, planes: frozenset[str]) -> Patch:
-        whole, shape = self.bins.grid.window, (len(self.grid.y), len(self.grid.x))
-        n_frames = len(self.moves.transforms)
-        level, slope = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
-        if n_frames >= FEWEST_FOR_DETECTOR:
-            shared = self.common.produce(self.common.grid.window, ("mean",))["mean"]
-            left = np.empty((n_frames, *shape), np.float32)
-            background = np.empty(shape, np.float32)
-            for number in range(n_frames):
-                patch = self.bins.produce(whole.with_frames(Span(number, number + 1)), ("sum", "samples"))
-                left[number] = excess(patch["sum"][0], patch["samples"][0], shared, self, number, background)
-            fit_bins(left, self.sky, level, slope)
-        return Patch(self.grid.window, {"level": level, "slope": slope}, timed=False).only(planes).crop(window)
+    def batches(self, tile: Window, planes: frozenset[str], few: Few = every) -> Iterator[Batch]:
+        if len(self.moves) >= FEWEST_FOR_DETECTOR:
+            for number in few(range(len(self.moves))):
+                yield Batch(number, [bins_of(self.bins, number)])
 
-    def peak_bytes(self, window: Window, planes: Collection[str]) -> int:
+    def start(self, tile: Window, planes: frozenset[str], kept: Mapping[str, Patch], spent: Any = None) -> LeftOver:
+        shape = (len(self.grid.y), len(self.grid.x))
+        n_frames = len(self.moves) if len(self.moves) >= FEWEST_FOR_DETECTOR else 0
+        common = frozen(kept["common"]["mean"]) if n_frames else np.empty((0, 0), np.float32)
+        return LeftOver(np.empty((n_frames, *shape), np.float32), common, np.empty(shape, np.float32))
+
+    def add(self, state: LeftOver, asks: Sequence[Ask], patches: Sequence[Patch]) -> None:
+        number, sums, samples = asks[0].about, patches[0]["sum"][0], patches[0]["samples"][0]
+        state.left[number] = excess(sums, samples, state.common, self, number, state.background)
+
+    def finish(self, state: LeftOver, out: Patch) -> None:
+        level, slope = (np.zeros((len(self.grid.y), len(self.grid.x)), np.float32) for _ in range(2))
+        if len(state.left):
+            fit_bins(state.left, self.sky, level, slope)
+        inside = (out.window.y.slice_in(self.grid.y), out.window.x.slice_in(self.grid.x))
+        for name, values in (("level", level), ("slope", slope)):
+            if name in out:
+                out[name][...] = values[inside]
+
+    def scratch_bytes(self, window: Window, planes: frozenset[str]) -> int:
         one = self.bins.grid.window.with_frames(Span(0, 1))
-        frames = 4 * len(self.moves.transforms) * one.pixels
-        scratch = 96 * one.pixels + 8 * len(self.moves.transforms)
-        return frames + scratch + 4 * self.common.grid.window.pixels + self.bins.peak_bytes(one, ("sum", "samples"))
+        return (4 * len(self.moves) + 96 + 12) * one.pixels + 8 * len(self.moves)
 
 
 @kernel

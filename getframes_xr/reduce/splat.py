@@ -13,29 +13,32 @@ read in small batches, only the tile's footprint of each. Source: Fruchter & Hoo
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import xarray as xr
 
 from getframes_xr.core.errors import OptionError
-from getframes_xr.core.patch import Array, Patch
+from getframes_xr.core.patch import Array, Patch, by_band
 from getframes_xr.core.vocabulary import PLANES, Flag, Plane
 from getframes_xr.core.window import Grid, Span, Window
+from getframes_xr.engine.ask import Ask, Few, every
 from getframes_xr.engine.lazy import lazy
 from getframes_xr.engine.producer import Producer
+from getframes_xr.engine.reduction import BLOCK_RANKS, Batch, Reduction
 from getframes_xr.reduce.canvas import (
     TILE_PX,
     CanvasName,
+    FramePart,
     add_coverage,
-    batch_bytes,
-    batches_under,
     canvas_spans,
+    copied_bytes,
+    frames_under,
     parts_of,
     tiles_of,
-    windows_under,
 )
 from getframes_xr.reduce.deposit import CHECKED_SUMS, RING_PX, deposit_checked, finish
 from getframes_xr.reduce.first_image import LEFT_OUT, clean_frames, read_first
@@ -49,8 +52,18 @@ FEWEST_FOR_REJECTION = 2
 PAIR_KAPPA = 5.0  # of two frames the smaller counts, and a difference of two has sqrt(2) sigma
 
 
+@dataclass
+class CheckedSums:
+    """The four sums per band and the saturated weight on a tile and its ring, and what samples are compared with."""
+
+    parts: list[Array]
+    sums: Array
+    saturated: Array
+    expected: Array
+
+
 @dataclass(frozen=True, eq=False)
-class Splatted(Producer):
+class Splatted(Reduction):
     """The stack of the used frames on a canvas: image, noise, count, coverage, weight, flags, without time.
 
     Parameters
@@ -94,12 +107,23 @@ class Splatted(Producer):
     def preferred_chunks(self) -> tuple[int, int, int]:
         return 1, TILE_PX, TILE_PX
 
-    def upstream(self, window: Window, planes: Collection[str]) -> list[tuple[Producer, Window]]:
-        grown = window.grow(RING_PX)
-        seen = [(self.clean, under) for _, under in windows_under(self.clean, self.moves, grown.y, grown.x)]
-        if self.first is None:
-            return seen
-        return [*seen, (self.first, window.grow(FIRST_RING_PX).clip(self.first.grid.window))]
+    def tiles(self, window: Window) -> list[Window]:
+        return tiles_of(window)
+
+    def _around(self, tile: Window) -> Window:
+        """What of the first image a tile is compared with; empty where it lies outside."""
+        assert self.first is not None
+        return Window(Span(0, 1), tile.y.grow(FIRST_RING_PX), tile.x.grow(FIRST_RING_PX)).clip(self.first.grid.window)
+
+    def ground(self, tile: Window, planes: frozenset[str]) -> list[Ask]:
+        if self.first is None or not planes - {"coverage"} or not self._around(tile).pixels:
+            return []
+        return [Ask(self.first, self._around(tile), ("image",), keep="first", shared=True)]
+
+    def batches(self, tile: Window, planes: frozenset[str], few: Few = every) -> Iterator[Batch]:
+        if planes - {"coverage"}:
+            grown = tile.grow(RING_PX)
+            yield from frames_under(self.clean, self.moves, grown.y, grown.x, few)
 
     @cached_property
     def _lines_of(self) -> dict[int, Array]:
@@ -107,42 +131,49 @@ class Splatted(Producer):
         frames = self.lines[:, 0].astype(np.int64)
         return {int(frame): np.ascontiguousarray(self.lines[frames == frame, 1:]) for frame in np.unique(frames)}
 
-    def _expected(self, window: Window) -> Array:
-        """The first image around a window, NaN outside its canvas; float32 (band, y, x)."""
-        rows, columns = window.y.grow(FIRST_RING_PX), window.x.grow(FIRST_RING_PX)
-        expected = np.full((len(self.moves.bands), len(rows), len(columns)), np.nan, np.float32)
-        if self.first is not None:
-            inside = Window(Span(0, 1), rows, columns).clip(self.first.grid.window)
-            if inside.pixels:
-                part = self.first.produce(inside, ("image",))["image"]
-                expected[:, inside.y.slice_in(rows), inside.x.slice_in(columns)] = part
-        return expected
+    def start(self, tile: Window, planes: frozenset[str], kept: Mapping[str, Patch], spent: Any = None) -> CheckedSums:
+        rows, columns = tile.y.grow(RING_PX), tile.x.grow(RING_PX)
+        bands = len(self.moves.bands) if planes - {"coverage"} else 0
+        wide = tile.grow(FIRST_RING_PX)
+        shape = (len(rows), len(columns), bands)
+        if spent is None or spent.saturated.shape != shape:
+            sums, saturated = np.empty((*shape[:2], bands * CHECKED_SUMS), np.float32), np.empty(shape, np.float32)
+            expected = np.empty((bands, len(wide.y), len(wide.x)), np.float32)
+        else:
+            sums, saturated, expected = spent.sums, spent.saturated, spent.expected
+        sums.fill(0)
+        saturated.fill(0)
+        expected.fill(np.nan)
+        if "first" in kept:
+            part = kept["first"]
+            expected[:, part.window.y.slice_in(wide.y), part.window.x.slice_in(wide.x)] = part["image"]
+        return CheckedSums(list(parts_of(rows, columns)), sums, saturated, expected)
 
-    def _sums(self, window: Window) -> tuple[Array, Array]:
-        """The four sums per band and the saturated weight on the grown window."""
-        moves, bands = self.moves, len(self.moves.bands)
-        rows, columns = window.y.grow(RING_PX), window.x.grow(RING_PX)
-        sums = np.zeros((len(rows), len(columns), bands * CHECKED_SUMS), np.float32)
-        saturated = np.zeros((len(rows), len(columns), bands), np.float32)
-        expected = self._expected(window)
-        parts = list(parts_of(rows, columns))
+    def add(self, state: CheckedSums, asks: Sequence[Ask], patches: Sequence[Patch]) -> None:
+        moves, frames = self.moves, [FramePart.of(ask, patch) for ask, patch in zip(asks, patches, strict=True)]
         kappa_squared, tolerance = np.float32(self.kappa**2), np.float32(self.tolerance)
-        for batch in batches_under(self.clean, moves, np.arange(len(moves)), rows, columns):
-            for frame in batch:
-                for cosine, sine, offset, half_width in self._lines_of.get(int(moves.frames[frame.number]), ()):
-                    mark_line(frame.flags, frame.y, frame.x, cosine, sine, offset, half_width, int(Flag.TRAIL))
-            for part in parts:
-                for frame in batch:
-                    n = frame.number
-                    deposit_checked(
-                        sums.reshape(-1), saturated, part, frame.image, frame.flags, frame.y, frame.x,
-                        moves.transforms[n], moves.inverses[n], moves.phases, moves.step, moves.sky[n], moves.centre,
-                        1.0 / moves.transparency[n], moves.weights32[n], LEFT_OUT, moves.variances32[n],
-                        int(Flag.SATURATED), expected, self.first is not None, kappa_squared,
-                        np.float32(moves.per_signal[n]), tolerance,
-                    )  # fmt: skip
-            del frame, batch  # before the next frames are read
-        return sums, saturated
+        for frame in frames:
+            for cosine, sine, offset, half_width in self._lines_of.get(int(moves.frames[frame.number]), ()):
+                mark_line(frame.flags, frame.y, frame.x, cosine, sine, offset, half_width, int(Flag.TRAIL))
+        for part in state.parts:
+            for frame in frames:
+                n = frame.number
+                deposit_checked(
+                    state.sums.reshape(-1), state.saturated, part, frame.image, frame.flags, frame.y, frame.x,
+                    moves.transforms[n], moves.inverses[n], moves.phases, moves.step, moves.sky[n], moves.centre,
+                    1.0 / moves.transparency[n], moves.weights32[n], LEFT_OUT, moves.variances32[n],
+                    int(Flag.SATURATED), state.expected, self.first is not None, kappa_squared,
+                    np.float32(moves.per_signal[n]), tolerance,
+                )  # fmt: skip
+
+    @property
+    def folds(self) -> bool:
+        return True
+
+    def combine(self, left: CheckedSums, right: CheckedSums) -> CheckedSums:
+        left.sums += right.sums
+        left.saturated += right.saturated
+        return left
 
     def _coverage(self, window: Window) -> Array:
         coverage = np.zeros((len(window.y), len(window.x)), np.uint16)
@@ -152,50 +183,32 @@ class Splatted(Producer):
             add_coverage(coverage, window.y.start, window.x.start, inverse, *area)
         return coverage
 
-    def _produce(self, window: Window, planes: frozenset[str]) -> Patch:
-        shape = (len(self.moves.bands), len(window.y), len(window.x))
-        made = {name: np.empty(shape, PLANES[name].dtype) for name in OUTPUT if name in planes or name != "coverage"}
-        if planes == {"coverage"}:
-            made = {"coverage": np.empty(shape, PLANES["coverage"].dtype)}
-        for tile in tiles_of(window):
-            inner = (slice(None), tile.y.slice_in(window.y), tile.x.slice_in(window.x))
-            self._tile(tile, {name: values[inner] for name, values in made.items()})
-        if self.grid.bands is None:
-            made = {name: values[0] for name, values in made.items()}
-        return Patch(window, made, timed=False).only(planes)
-
-    def _tile(self, tile: Window, out: dict[str, Array]) -> None:
-        """Write the planes of one tile, (band, y, x)."""
+    def finish(self, state: CheckedSums, out: Patch) -> None:
         if "coverage" in out:
-            out["coverage"][...] = self._coverage(tile)
-        if "image" in out:
-            sums, saturated = self._sums(tile)
-            finish(
-                sums, self.moves.typical_variance, self.moves.raw_per_sample, out["image"], out["noise"], out["weight"],
-                out["count"],
-            )  # fmt: skip
-            inner = np.moveaxis(saturated[RING_PX:-RING_PX, RING_PX:-RING_PX], -1, 0)
-            flags = out["flags"]
-            flags[...] = np.where(out["count"] == 0, np.uint16(Flag.NO_DATA), np.uint16(0))
-            flags[inner > np.float32(SATURATED_SHARE) * out["weight"]] |= np.uint16(Flag.SATURATED)
+            out["coverage"][...] = self._coverage(out.window)
+        if not set(out) - {"coverage"}:
+            return
+        shape = (len(self.moves.bands), len(out.window.y), len(out.window.x))
+        made = {name: by_band(out[name]) if name in out else np.empty(shape, PLANES[name].dtype) for name in OUTPUT}
+        finish(
+            state.sums, self.moves.typical_variance, self.moves.raw_per_sample, made["image"], made["noise"],
+            made["weight"], made["count"],
+        )  # fmt: skip
+        if "flags" in out:
+            inner = np.moveaxis(state.saturated[RING_PX:-RING_PX, RING_PX:-RING_PX], -1, 0)
+            made["flags"][...] = np.where(made["count"] == 0, np.uint16(Flag.NO_DATA), np.uint16(0))
+            made["flags"][inner > np.float32(SATURATED_SHARE) * made["weight"]] |= np.uint16(Flag.SATURATED)
 
-    def peak_bytes(self, window: Window, planes: Collection[str]) -> int:
-        bands, four = len(self.moves.bands), np.dtype(np.float32).itemsize
-        scratch = 0
-        for tile in tiles_of(window):
-            rows, columns = tile.y.grow(RING_PX), tile.x.grow(RING_PX)
-            sums = four * bands * (CHECKED_SUMS + 1) * len(rows) * len(columns)
-            expected = four * bands * (len(rows) + 2) * (len(columns) + 2)
-            deposit = expected + batch_bytes(self.clean, self.moves, rows, columns)
-            around = tile.grow(FIRST_RING_PX)
-            copy = 0 if self.first is None else expected + self._first_bytes(around)
-            scratch = max(scratch, sums + max(deposit, copy, 8 * bands * tile.pixels))
-        return self.bytes_of(window, self.planes) + scratch
-
-    def _first_bytes(self, around: Window) -> int:
-        assert self.first is not None
-        inside = Window(Span(0, 1), around.y, around.x).clip(self.first.grid.window)
-        return self.first.peak_bytes(inside, ("image",)) if inside.pixels else 0
+    def scratch_bytes(self, window: Window, planes: frozenset[str]) -> int:
+        if not window.pixels:
+            return 0
+        bands, tile = len(self.moves.bands), max(tiles_of(window), key=lambda tile: tile.pixels)
+        rows, columns = tile.y.grow(RING_PX), tile.x.grow(RING_PX)
+        sums = 4 * bands * (CHECKED_SUMS + 1) * len(rows) * len(columns)
+        expected = 4 * bands * (len(rows) + 2) * (len(columns) + 2)
+        alive = 2 if len(self.moves) > BLOCK_RANKS else 1
+        spare = self.bytes_of(tile, set(OUTPUT) - planes) + 8 * bands * tile.pixels
+        return alive * (sums + expected) + max(spare, copied_bytes(self.clean, self.moves, rows, columns))
 
 
 def splat(

@@ -9,7 +9,7 @@ only for clip(bbox(B window + c) + taps, frame), rounded outwards; a frame that 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal, get_args
@@ -22,8 +22,9 @@ from getframes_xr.core.kernel import kernel as compiled
 from getframes_xr.core.patch import Array, Patch
 from getframes_xr.core.vocabulary import PLANES, UNUSABLE, Flag, Plane
 from getframes_xr.core.window import Grid, Span, Window
+from getframes_xr.engine.ask import Ask, Few, Given, every, some
 from getframes_xr.engine.lazy import as_producer, lazy
-from getframes_xr.engine.producer import Producer
+from getframes_xr.engine.producer import Producer, with_flags
 from getframes_xr.reduce.interpolation import (
     TAPS,
     Interpolation,
@@ -129,36 +130,31 @@ class Warped(Producer):
             spans.append(Span(int(low) - reach, int(high) + reach + 1).clip(frame_span))
         return (spans[0], spans[1]) if len(spans[0]) and len(spans[1]) else empty
 
-    @cached_property
-    def _read(self) -> tuple[str, ...]:
-        return (self.plane, "flags") if "flags" in self.parent.planes else (self.plane,)
-
-    def upstream(self, window: Window, planes: Collection[str]) -> list[tuple[Producer, Window]]:
-        found: Window | None = None
-        for frame in range(window.frames.start, window.frames.stop):
+    def inputs(self, window: Window, planes: frozenset[str], few: Few = every) -> Iterator[Ask]:
+        for frame in few(range(window.frames.start, window.frames.stop)):
             y, x = self.footprint(frame, window)
             if len(y):
-                touched = Window(Span(frame, frame + 1), y, x)
-                found = touched if found is None else found.hull(touched)
-        return [] if found is None else [(self.parent, found)]
+                part = Window(Span(frame, frame + 1), y, x)
+                yield Ask(self.parent, part, with_flags(self.parent, self.plane), about=frame)
 
-    def _produce(self, window: Window, planes: frozenset[str]) -> Patch:
+    def make(self, window: Window, planes: frozenset[str], given: Given) -> Patch:
         shape = self.grid.shape(window)
         image = np.empty(shape, np.float32)
         flags = np.zeros(shape, np.uint16) if "flags" in planes else None
-        for i, frame in enumerate(range(window.frames.start, window.frames.stop)):
-            self._one_frame(frame, window, image[i], None if flags is None else flags[i])
+        missed = set(range(window.frames.start, window.frames.stop))
+        for ask, patch in given:
+            missed.remove(ask.about)
+            at = ask.about - window.frames.start
+            self._one_frame(ask.about, window, patch, image[at], None if flags is None else flags[at])
+        for frame in missed:
+            image[frame - window.frames.start] = np.nan
+            if flags is not None:
+                flags[frame - window.frames.start] = Flag.NO_DATA
         out = {"image": image} if "image" in planes else {}
         return Patch(window, out if flags is None else out | {"flags": flags})
 
-    def _one_frame(self, frame: int, window: Window, image: Array, flags: Array | None) -> None:
-        y, x = self.footprint(frame, window)
-        if not len(y):
-            image[...] = np.nan
-            if flags is not None:
-                flags[...] = Flag.NO_DATA
-            return
-        patch = self.parent.produce(Window(Span(frame, frame + 1), y, x), self._read)
+    def _one_frame(self, frame: int, window: Window, patch: Patch, image: Array, flags: Array | None) -> None:
+        origin = (patch.window.y.start, patch.window.x.start)
         samples = patch[self.plane][0]
         if samples.dtype != np.float32:
             samples = samples.astype(np.float32)
@@ -170,7 +166,7 @@ class Warped(Producer):
             if marks is not None:
                 blank(source, marks, UNUSABLE)
             reasons = None if flags is None else flags[band]
-            self._resample(frame, window, (y.start, x.start), source, marks, out, reasons)
+            self._resample(frame, window, origin, source, marks, out, reasons)
             if reasons is not None:
                 mark_no_data(out, reasons, UNUSABLE, int(Flag.NO_DATA))
 
@@ -196,20 +192,15 @@ class Warped(Producer):
         if marks is not None and reasons is not None:
             warp_flags(taps, marks, start, inverse, y, x, reasons)
 
-    def peak_bytes(self, window: Window, planes: Collection[str]) -> int:
-        own = self.bytes_of(window, {"image", *planes})
-        worst = 0
-        frames = range(window.frames.start, window.frames.stop)
-        chosen = {*frames[:1], *frames[-1:], *frames[:: max(1, len(frames) // 8)]}
-        for frame in chosen:
-            y, x = self.footprint(frame, window)
-            if not len(y):
-                continue
-            part = Window(Span(frame, frame + 1), y, x)
-            pixels = len(y) * len(x) * len(self.parent.grid.bands or (1,))
-            asked = self.parent.bytes_of(part, self._read)
-            worst = max(worst, self.parent.peak_bytes(part, self._read), asked + pixels * 8)
-        return own + worst + 2**16
+    def scratch_bytes(self, window: Window, planes: frozenset[str]) -> int:
+        bands = len(self.parent.grid.bands or (1,))
+        copies = max((8 * bands * ask.window.pixels for ask in self.inputs(window, planes, some)), default=0)
+        return copies + self.bytes_of(window, {"image"} - planes) + 2**16
+
+    def select(self, positions: Array) -> Producer:
+        columns = {name: column[positions] for name, column in self.columns.items()}
+        parent, transforms = self.parent.select(positions), self.transforms[positions]
+        return dataclasses.replace(self, parent=parent, transforms=transforms, columns=columns)
 
 
 @compiled

@@ -13,6 +13,7 @@ from getframes_xr.core.errors import DataError, OptionError
 from getframes_xr.core.vocabulary import Flag
 from getframes_xr.core.window import Span, Window
 from getframes_xr.engine import collapse
+from getframes_xr.engine.ask import Ask, every
 from getframes_xr.engine.collapse import Stacked
 from getframes_xr.engine.producer import Selected
 from getframes_xr.reduce import reject
@@ -166,8 +167,8 @@ def test_a_footprint_that_grows_with_the_width_asks_for_square_tiles():
     class Turned(Selected):
         """Needs as many rows more as the window is wide, as a rotated frame does."""
 
-        def upstream(self, window, planes):
-            return [(self.parent, Window(window.frames, window.y.grow(len(window.x) // 2), window.x))]
+        def inputs(self, window, planes, few=every):
+            yield Ask(self.parent, Window(window.frames, window.y.grow(len(window.x) // 2), window.x), planes)
 
     frames = held_frames(np.broadcast_to(np.zeros((1, 2000, 2000), np.uint16), (600, 2000, 2000)))
     window = Window(Span(0, 1), Span(0, 2000), Span(0, 2000))
@@ -212,8 +213,8 @@ def test_a_noise_model_without_known_noise_is_refused():
 
 def test_chunks_of_a_stack_are_strips_and_squares_where_strips_cost_too_much():
     class Turned(Selected):
-        def upstream(self, window, planes):
-            return [(self.parent, Window(window.frames, window.y.grow(len(window.x) // 2), window.x))]
+        def inputs(self, window, planes, few=every):
+            yield Ask(self.parent, Window(window.frames, window.y.grow(len(window.x) // 2), window.x), planes)
 
     frames = held_frames(np.broadcast_to(np.zeros((1, 2000, 2100), np.uint16), (4, 2000, 2100)))
     turned = Turned(frames, None, Span(0, 2000), Span(0, 2100))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Collection
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from getframes_xr.core.errors import DataError
 from getframes_xr.core.patch import Patch
 from getframes_xr.core.vocabulary import PLANES
 from getframes_xr.core.window import Grid, Span, Window
+from getframes_xr.engine.ask import Ask, Few, Given, every
 from getframes_xr.engine.block import Selection
 from getframes_xr.engine.foreign import DaskFrames
 from getframes_xr.engine.held import Held
@@ -50,10 +51,10 @@ class Counted(ArrayFrames):
 
     log: Path = Path("log")
 
-    def _produce(self, window: Window, planes: frozenset[str]) -> Patch:
+    def make(self, window: Window, planes: frozenset[str], given: Given) -> Patch:
         with self.log.open("a") as lines:
             lines.write(f"{window.shape}\n")
-        return super()._produce(window, planes)
+        return super().make(window, planes, given)
 
     def calls(self) -> int:
         return len(self.log.read_text().splitlines()) if self.log.exists() else 0
@@ -74,15 +75,15 @@ class Minus(Producer):
     def planes(self) -> Any:
         return self.parent.planes
 
-    def _produce(self, window: Window, planes: frozenset[str]) -> Patch:
-        patch = self.parent.produce(window, planes)
-        dark = self.dark.produce(Window(Span(0, 1), window.y, window.x), {"image"})["image"]
+    def inputs(self, window: Window, planes: frozenset[str], few: Few = every) -> Iterator[Ask]:
+        yield Ask(self.parent, window, planes, keep="frames")
+        yield Ask(self.dark, Window(Span(0, 1), window.y, window.x), {"image"}, shared=True)
+
+    def make(self, window: Window, planes: frozenset[str], given: Given) -> Patch:
+        patch, dark = given.take(), given.take()["image"]
         for name in planes:
             patch[name] -= dark.astype(patch[name].dtype)
         return patch
-
-    def peak_bytes(self, window: Window, planes: Collection[str]) -> int:
-        return 2 * self.bytes_of(window, planes)
 
 
 def minus(tmp_path: Path, parent: Producer | None = None) -> tuple[Minus, Counted]:
@@ -219,12 +220,9 @@ def test_opening_a_huge_observation_is_immediate_and_a_window_costs_a_window() -
         def planes(self) -> Any:
             return {"image": PLANES["image"]}
 
-        def _produce(self, window: Window, planes: frozenset[str]) -> Patch:
+        def make(self, window: Window, planes: frozenset[str], given: Given) -> Patch:
             assert window.pixels <= 512 * 512, "more than the window was asked for"
             return Patch(window, {"image": np.ones(window.shape, np.float32)})
-
-        def peak_bytes(self, window: Window, planes: Collection[str]) -> int:
-            return self.bytes_of(window, planes)
 
     grid = Grid(Span(0, 6000), Span(0, 4400), {"frame": np.arange(1000)})
     shown = lazy(Ones(grid)).isel(time=700, y=slice(1900, 2412), x=slice(40, 552))

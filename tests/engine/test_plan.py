@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from getframes_xr.core.errors import DataError, OptionError, PlanError
 from getframes_xr.core.patch import Patch
 from getframes_xr.core.vocabulary import PLANES, Plane
 from getframes_xr.core.window import Grid, Span, Window
+from getframes_xr.engine.ask import Ask, Few, Given, every
 from getframes_xr.engine.budget import (
     BASE_BYTES,
     GIB,
@@ -31,11 +32,11 @@ from getframes_xr.engine.budget import (
     memory,
     text_of_bytes,
 )
-from getframes_xr.engine.forecast import SLACK, choose, leaf_windows, tiles_of
+from getframes_xr.engine.forecast import SLACK, choose, leaf_asks, tiles_of
 from getframes_xr.engine.held import Held
 from getframes_xr.engine.lazy import lazy
 from getframes_xr.engine.plan import plan
-from getframes_xr.engine.producer import ArrayFrames, Producer, Selected
+from getframes_xr.engine.producer import ArrayFrames, Producer, Read, Selected
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,14 +51,14 @@ class Costly(Producer):
     def planes(self) -> Mapping[str, Plane]:
         return {"adu": PLANES["adu"]}
 
-    def _produce(self, window: Window, planes: frozenset[str]) -> Patch:
+    def make(self, window: Window, planes: frozenset[str], given: Given) -> Patch:
         return Patch(window, {"adu": np.ones(self.grid.shape(window), np.uint16)}, self.grid.timed)
 
-    def peak_bytes(self, window: Window, planes: Collection[str]) -> int:
-        return self.fixed_bytes + self.bytes_per_pixel * window.pixels
+    def scratch_bytes(self, window: Window, planes: frozenset[str]) -> int:
+        return self.fixed_bytes + self.bytes_per_pixel * window.pixels - self.bytes_of(window, planes)
 
-    def read_bytes(self, window: Window, planes: Collection[str]) -> int:
-        return 2 * window.pixels
+    def reads(self, window: Window, planes: Collection[str]) -> Iterator[Read]:
+        yield Read("costly", 0, 2 * window.pixels, 2 * window.pixels)
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,12 +67,12 @@ class Columns(Costly):
 
     parent: Producer | None = None
 
-    def upstream(self, window: Window, planes: Collection[str]) -> list[tuple[Producer, Window]]:
+    def inputs(self, window: Window, planes: frozenset[str], few: Few = every) -> Iterator[Ask]:
         assert self.parent is not None
-        return [(self.parent, Window(window.frames, self.grid.y, window.x))]
+        yield Ask(self.parent, Window(window.frames, self.grid.y, window.x), planes)
 
-    def peak_bytes(self, window: Window, planes: Collection[str]) -> int:
-        return super().peak_bytes(window.with_rows(self.grid.y), planes)
+    def scratch_bytes(self, window: Window, planes: frozenset[str]) -> int:
+        return self.bytes_per_pixel * window.with_rows(self.grid.y).pixels
 
 
 def grid(n: int = 20, rows: int = 4096, columns: int = 4096) -> Grid:
@@ -159,10 +160,10 @@ def test_held_products_count_once_and_in_a_phase_of_their_own() -> None:
 def test_the_ground_is_found_through_selections() -> None:
     base = Costly(grid())
     part = Selected(base, np.array([3, 4, 9]), Span(100, 300), Span(0, 50))
-    found = leaf_windows(part, part.grid.window, {"adu"})
-    assert [(w.frames, w.y, w.x) for _, w, _ in found] == [
-        (Span(9, 10), Span(100, 300), Span(0, 50)),
-        (Span(3, 5), Span(100, 300), Span(0, 50)),
+    found = leaf_asks(part, part.grid.window, {"adu"})
+    assert [(ask.window.frames, ask.window.y, ask.window.x, number) for ask, number in found] == [
+        (Span(3, 5), Span(100, 300), Span(0, 50), 1.0),
+        (Span(9, 10), Span(100, 300), Span(0, 50), 1.0),
     ]
 
 

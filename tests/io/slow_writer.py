@@ -9,7 +9,7 @@ import importlib
 import os
 import sys
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ import getframes_xr as gx
 from getframes_xr.core.patch import Patch
 from getframes_xr.core.vocabulary import Plane
 from getframes_xr.core.window import Grid, Window
+from getframes_xr.engine.ask import Ask, Few, Given, every
 from getframes_xr.engine.lazy import as_producer, lazy
 from getframes_xr.engine.producer import Producer
 
@@ -47,16 +48,16 @@ class Logged(Producer):
     def token(self) -> str:
         return self.parent.token()
 
-    def _produce(self, window: Window, planes: frozenset[str]) -> Patch:
+    def inputs(self, window: Window, planes: frozenset[str], few: Few = every) -> Iterator[Ask]:
+        yield Ask(self.parent, window, planes, keep="same")
+
+    def make(self, window: Window, planes: frozenset[str], given: Given) -> Patch:
         line = f"{window.frames.start} {window.y.start} {window.x.start}\n"
         file = os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         os.write(file, line.encode())
         os.close(file)
         time.sleep(self.pause_s)
-        return self.parent.produce(window, planes)
-
-    def peak_bytes(self, window: Window, planes: Collection[str]) -> int:
-        return self.parent.peak_bytes(window, planes)
+        return given.take()
 
 
 CODE_IN_TOKENS = ("getframes_xr.engine.producer.code_version", "getframes_xr.io.recipe.code_version")

@@ -25,6 +25,7 @@ from getframes_xr.core.patch import Patch
 from getframes_xr.core.window import Grid, Span, Window
 from getframes_xr.detector.blooming import Blooming
 from getframes_xr.detector.persistence import Persistence
+from getframes_xr.engine.ask import Given
 from getframes_xr.engine.budget import memory
 from getframes_xr.engine.lazy import as_producer, lazy, producer_of
 from getframes_xr.engine.producer import ArrayFrames, Producer
@@ -267,14 +268,14 @@ def test_an_unfinished_store_says_so_and_shows_its_finished_frames_on_request(
 
     made: list[Any] = []
 
-    def stops(self: Any, producer: Producer, window: Any) -> int:
+    def stops(self: Any, producer: Producer, window: Any, given: Given) -> int:
         made.append(window)
         if len(made) == 4:
             raise RuntimeError("the power goes off")
-        return int(whole(self, producer, window))
+        return int(whole(self, producer, window, given))
 
-    whole = store_module.WriteShards.__call__
-    monkeypatch.setattr(store_module.WriteShards, "__call__", stops)
+    whole = store_module.WriteShards.take
+    monkeypatch.setattr(store_module.WriteShards, "take", stops)
     with dask.config.set(scheduler="sync"), pytest.raises(RuntimeError, match="power"):
         save_frames(lazy(frames()), path)
     with pytest.raises(StoreError, match=r"unfinished: \d of 5 frames; run the same save_frames again .*partial=True"):
@@ -386,10 +387,10 @@ class Counted(ArrayFrames):
 
     log: Path = Path("log")
 
-    def _produce(self, window: Window, planes: frozenset[str]) -> Patch:
+    def make(self, window: Window, planes: frozenset[str], given: Given) -> Patch:
         with self.log.open("a") as lines:
             lines.write(f"{window}\n")
-        return super()._produce(window, planes)
+        return super().make(window, planes, given)
 
 
 @pytest.mark.parametrize("worth_keeping", [0, 2**40])
@@ -405,17 +406,17 @@ def test_a_costly_master_is_made_once_however_often_a_run_is_begun(
     expected = clean.compute()
     (tmp_path / "log").unlink()
     path, made, written = tmp_path / "clean.zarr", [], []
-    whole = store_module.WriteShards.__call__
+    whole = store_module.WriteShards.take
 
-    def stops(self: Any, producer: Producer, window: Any) -> int:
+    def stops(self: Any, producer: Producer, window: Any, given: Given) -> int:
         if path.name in self.store and ".gx" not in self.store:
             made.append(window)
             if len(made) == 3:
                 raise RuntimeError("the power goes off")
         written.append(self.store)
-        return int(whole(self, producer, window))
+        return int(whole(self, producer, window, given))
 
-    monkeypatch.setattr(store_module.WriteShards, "__call__", stops)
+    monkeypatch.setattr(store_module.WriteShards, "take", stops)
     with dask.config.set(scheduler="sync"), pytest.raises(RuntimeError, match="power"):
         save_frames(clean, path)
     once = (tmp_path / "log").read_text()

@@ -33,7 +33,7 @@ from getframes_xr.light.optics import Vignetting
 from getframes_xr.reduce.binned import Binned
 from getframes_xr.reduce.calibrate import FlatField, FlatLevel, calibrate
 from getframes_xr.reduce.concat import Concatenated
-from getframes_xr.reduce.cosmetic import CosmeticMap, LowerQuartile
+from getframes_xr.reduce.cosmetic import ExcessNoise, LowerQuartile, cosmetic_map
 from getframes_xr.reduce.debayer import Debayered
 from getframes_xr.reduce.first_image import first_image
 from getframes_xr.reduce.level import level
@@ -343,7 +343,12 @@ def LowerQuartile_of_some(folder: Path, size: Size) -> Producer:
 
 @case
 def CosmeticMap_colour(folder: Path, size: Size) -> Producer:
-    return CosmeticMap(Held(LowerQuartile(raw(size, "RGGB"), "adu", 16)), 0.3)
+    return cosmetic_map(Held(LowerQuartile(raw(size, "RGGB"), "adu", 16)), 0.3)
+
+
+@case
+def ExcessNoise_colour(folder: Path, size: Size) -> Producer:
+    return ExcessNoise(Held(LowerQuartile(raw(size, "RGGB"), "adu", 16)), 0.3)
 
 
 @case
@@ -404,6 +409,11 @@ def FirstImage_mosaic(folder: Path, size: Size) -> Producer:
 @case
 def FirstImage_mono(folder: Path, size: Size) -> Producer:
     return as_producer(first_image(lazy(clean(size)), moves_table(size)))
+
+
+@case
+def GroupImage_mosaic(folder: Path, size: Size) -> Producer:
+    return as_producer(first_image(lazy(clean(size, "RGGB")), moves_table(size, "RGGB"))).parents[1]
 
 
 def search(size: Size) -> tuple[ResidualBins, ResidualBins, CommonBins]:

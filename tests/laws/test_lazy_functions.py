@@ -6,7 +6,7 @@ Walked over the front door: a new public function without a case here, or a reas
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ import getframes_xr as gx
 from getframes_xr.core.patch import Patch
 from getframes_xr.core.vocabulary import Plane
 from getframes_xr.core.window import Grid, Window
+from getframes_xr.engine.ask import Ask, Few, Given, every
 from getframes_xr.engine.lazy import lazy
 from getframes_xr.engine.producer import Producer
 from getframes_xr.io import fits
@@ -45,11 +46,11 @@ class Untouchable(Producer):
     def planes(self) -> Mapping[str, Plane]:
         return self.parent.planes
 
-    def _produce(self, window: Window, planes: frozenset[str]) -> Patch:
-        raise Computed(f"a lazy function asked for the pixels of {window}")
+    def inputs(self, window: Window, planes: frozenset[str], few: Few = every) -> Iterator[Ask]:
+        yield Ask(self.parent, window, planes, keep="same")
 
-    def peak_bytes(self, window: Window, planes: Collection[str]) -> int:
-        return self.parent.peak_bytes(window, planes)
+    def make(self, window: Window, planes: frozenset[str], given: Given) -> Patch:
+        raise Computed(f"a lazy function asked for the pixels of {window}")
 
 
 def raw(cfa: str | None = None) -> xr.Dataset:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from getframes_xr.core.errors import OptionError
 from getframes_xr.core.window import Span
-from getframes_xr.reduce.canvas import add_coverage, canvas_spans, footprint, parts_of
+from getframes_xr.reduce.canvas import add_coverage, canvas_spans, footprints, parts_of
 from tests.reduce.night import similarity
 
 Y, X = Span(3, 43), Span(-7, 48)
@@ -52,7 +52,8 @@ def test_a_footprint_holds_every_pixel_that_reaches_the_window(move, top, left, 
     y, x = (v.ravel() for v in np.meshgrid(Y.indices(), X.indices(), indexing="ij"))
     at_y, at_x = move @ np.stack([y, x, np.ones(len(y))])
     reaches = (at_y > top - 1) & (at_y < top + size) & (at_x > left - 1) & (at_x < left + size)
-    own_y, own_x = footprint(inverse_of(move), rows, columns, Y, X)
+    ((low_y, high_y, low_x, high_x),) = footprints(inverse_of(move)[None], rows, columns, Y, X).tolist()
+    own_y, own_x = Span(low_y, high_y), Span(low_x, high_x)
     assert own_y in Y and own_x in X
     for a, b in zip(y[reaches], x[reaches], strict=True):
         assert int(a) in own_y and int(b) in own_x

@@ -56,7 +56,7 @@ def test_the_map_is_that_of_the_definition(cfa):
     assert isinstance(found, CosmeticMap)
     values = found.quartile.produce(found.grid.window, ("quartile",))["quartile"]
     d, second = by_definition(values, 2 if cfa else 1)
-    noise = float(found.noise())
+    noise = float(found.noise.produce(found.noise.grid.window, ("noise",))["noise"][0, 0])
     whole_mad = 1.4826 * np.median(np.abs(d - np.median(d)))
     assert noise == pytest.approx(whole_mad, rel=5 * 1.17 / np.sqrt(d[::7, ::7].size) + 0.02)
     expected = (np.abs(d) > 8 * noise) & (np.abs(d) > 3.5 * np.maximum(second, 2 * noise))

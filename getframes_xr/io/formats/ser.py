@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -22,7 +22,8 @@ from getframes_xr.core.errors import DataError
 from getframes_xr.core.patch import Array, Patch
 from getframes_xr.core.vocabulary import Plane
 from getframes_xr.core.window import Grid, Span, Window
-from getframes_xr.engine.producer import Producer
+from getframes_xr.engine.ask import Given
+from getframes_xr.engine.producer import Producer, Read
 from getframes_xr.io.fits import COUNTER
 from getframes_xr.io.formats.family import FrameFormat
 
@@ -46,7 +47,7 @@ class SerFrames(Producer):
     def planes(self) -> Mapping[str, Plane]:
         return {"adu": Plane(np.dtype(self.pixel).newbyteorder("="), "adu")}
 
-    def _produce(self, window: Window, planes: frozenset[str]) -> Patch:
+    def make(self, window: Window, planes: frozenset[str], given: Given) -> Patch:
         kind, whole = np.dtype(self.pixel), self.grid.window
         n, rows, columns = window.shape
         out = np.empty((n, rows, columns), kind.newbyteorder("="))
@@ -66,13 +67,16 @@ class SerFrames(Producer):
             os.close(descriptor)
         return Patch(window, {"adu": out})
 
-    def read_bytes(self, window: Window, planes: Collection[str]) -> int:
-        """Bytes that a window reads: whole rows."""
-        return window.shape[0] * window.shape[1] * len(self.grid.x) * np.dtype(self.pixel).itemsize
+    def reads(self, window: Window, planes: Collection[str]) -> Iterator[Read]:
+        """Whole rows."""
+        row = len(self.grid.x) * np.dtype(self.pixel).itemsize
+        length = len(window.y) * row
+        for frame in range(window.frames.start, window.frames.stop):
+            yield Read(self.path, HEADER.size + (frame * len(self.grid.y) + window.y.start) * row, length, length)
 
-    def peak_bytes(self, window: Window, planes: Collection[str]) -> int:
-        """The result and one strip of whole rows."""
-        return self.bytes_of(window, planes) + len(window.y) * len(self.grid.x) * np.dtype(self.pixel).itemsize
+    def scratch_bytes(self, window: Window, planes: frozenset[str]) -> int:
+        """One strip of whole rows."""
+        return len(window.y) * len(self.grid.x) * np.dtype(self.pixel).itemsize
 
 
 class Ser(FrameFormat):

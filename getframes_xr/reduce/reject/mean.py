@@ -14,7 +14,7 @@ import numpy as np
 
 from getframes_xr.core.patch import Array
 from getframes_xr.engine.collapse import Collapsed, Samples, StreamingRule
-from getframes_xr.engine.lanes import accumulate, finish_sums
+from getframes_xr.engine.lanes import accumulate, combine_sums, finish_sums
 
 
 @dataclass
@@ -42,6 +42,10 @@ class Mean(StreamingRule):
         accumulate(
             samples.values, samples.missing, weights, -state.limit, state.limit, state.shift, state.sums, state.count
         )
+
+    def combine(self, left: MeanState, right: MeanState) -> MeanState:
+        combine_sums(right.sums, right.shift, right.count, left.sums, left.shift, left.count)
+        return left
 
     def finish(self, state: MeanState) -> Collapsed:
         out = Collapsed.empty(len(state.count))
