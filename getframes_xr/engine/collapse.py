@@ -12,6 +12,7 @@ noise = sqrt(sum w^2 (v - image)^2 / ((sum w)^2 - sum w^2)), corrected for what 
 
 from __future__ import annotations
 
+import dataclasses
 from abc import abstractmethod
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -213,6 +214,16 @@ class StreamingRule(Rule):
     @abstractmethod
     def combine(self, left: Any, right: Any) -> Any:
         """One state of two, ``right`` of the later frames; may write to ``left``."""
+
+    sums: ClassVar[Mapping[str, str]] = {}  # the state's vectors (pixels,) by name, with their dtypes
+
+    @abstractmethod
+    def pack(self, state: Any) -> dict[str, Array]:
+        """The vectors of a state."""
+
+    @abstractmethod
+    def unpack(self, vectors: Mapping[str, Array]) -> Any:
+        """The state of such vectors."""
 
     @abstractmethod
     def finish(self, state: Any) -> Collapsed: ...
@@ -436,6 +447,34 @@ class Stacked(Reduction):
         left.saturated += right.saturated
         left.sums = [self.rule.combine(a, b) for a, b in zip(left.sums, right.sums, strict=True)]
         return left
+
+    @property
+    def n_ranks(self) -> int:
+        return self.parent.grid.n_frames
+
+    def over(self, ranks: Span) -> Stacked:
+        chosen = self._order[ranks.start : ranks.stop]
+        weights = None if self.weights is None else self.weights[chosen]
+        return dataclasses.replace(self, parent=self.parent.select(chosen), weights=weights)
+
+    @property
+    def state_planes(self) -> Mapping[str, Plane]:
+        assert isinstance(self.rule, StreamingRule)
+        marks = {name: Plane(np.dtype(np.uint16), "") for name in ("reasons", "saturated")}
+        return marks | {name: Plane(np.dtype(kind), "") for name, kind in self.rule.sums.items()}
+
+    def pack(self, state: StackState, tile: Window) -> dict[str, Array]:
+        shape = (self._bands, len(tile.y), len(tile.x))
+        assert isinstance(self.rule, StreamingRule)
+        sums = [self.rule.pack(band) for band in state.sums]
+        made = {name: np.stack([band[name] for band in sums]).reshape(shape) for name in self.rule.sums}
+        return {"reasons": state.reasons.reshape(shape), "saturated": state.saturated.reshape(shape)} | made
+
+    def unpack(self, planes: Mapping[str, Array], tile: Window) -> StackState:
+        assert isinstance(self.rule, StreamingRule)
+        flat = {name: np.ascontiguousarray(values).reshape(self._bands, -1) for name, values in planes.items()}
+        sums = [self.rule.unpack({name: flat[name][band] for name in self.rule.sums}) for band in range(self._bands)]
+        return StackState(flat["reasons"], flat["saturated"], sums)
 
     def finish(self, state: StackState, out: Patch) -> None:
         for band, result in enumerate(self._results(state)):

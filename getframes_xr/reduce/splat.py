@@ -13,6 +13,7 @@ read in small batches, only the tile's footprint of each. Source: Fruchter & Hoo
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -46,6 +47,7 @@ from getframes_xr.reduce.lines import mark_line, read_lines
 from getframes_xr.reduce.moves import Moves, read_moves, reference_wcs
 
 OUTPUT = ("image", "noise", "count", "coverage", "weight", "flags")
+STATE = ("sum_wqv", "sum_wq", "sum_wq_squared_v", "sum_q", "saturated")  # the four sums, the saturated weight
 FIRST_RING_PX = RING_PX + 1  # bilinear and 3 x 3 look one pixel beyond the sums
 SATURATED_SHARE = 0.1  # of the weight, from saturated samples: more than that flags the pixel
 FEWEST_FOR_REJECTION = 2
@@ -182,6 +184,33 @@ class Splatted(Reduction):
         for inverse in self.moves.inverses:
             add_coverage(coverage, window.y.start, window.x.start, inverse, *area)
         return coverage
+
+    @property
+    def n_ranks(self) -> int:
+        return len(self.moves)
+
+    def over(self, ranks: Span) -> Splatted:
+        moves = self.moves.select(np.arange(ranks.start, min(ranks.stop, len(self.moves))))
+        own = dataclasses.replace(moves, positions=np.arange(len(moves)), n_left_out=0)
+        lines = self.lines[np.isin(self.lines[:, 0], moves.frames)]
+        return dataclasses.replace(self, clean=self.clean.select(moves.positions), moves=own, lines=lines)
+
+    @property
+    def ring(self) -> int:
+        return RING_PX
+
+    @property
+    def state_planes(self) -> Mapping[str, Plane]:
+        return {name: Plane(np.dtype(np.float32), "") for name in STATE}
+
+    def pack(self, state: CheckedSums, tile: Window) -> dict[str, Array]:
+        apart = np.moveaxis(state.sums.reshape(*state.saturated.shape, CHECKED_SUMS), (2, 3), (1, 0))
+        return dict(zip(STATE, (*apart, np.moveaxis(state.saturated, -1, 0)), strict=True))
+
+    def unpack(self, planes: Mapping[str, Array], tile: Window) -> CheckedSums:
+        *sums, saturated = (np.moveaxis(by_band(planes[name]), 0, -1) for name in STATE)
+        together = np.stack(sums, axis=-1).reshape(*sums[0].shape[:2], -1)
+        return CheckedSums([], together, np.ascontiguousarray(saturated), np.empty((0, 0, 0), np.float32))
 
     def finish(self, state: CheckedSums, out: Patch) -> None:
         if "coverage" in out:

@@ -25,6 +25,7 @@ from getframes_xr.engine.collapse import Stacked
 from getframes_xr.engine.held import Held
 from getframes_xr.engine.lazy import as_producer, lazy
 from getframes_xr.engine.producer import ArrayFrames, Producer, Selected
+from getframes_xr.engine.reduction import Partial, folded
 from getframes_xr.engine.shifted import Shifted
 from getframes_xr.io.formats.ser import CFA, HEADER, MAGIC
 from getframes_xr.io.image import save_fits_frames
@@ -41,7 +42,7 @@ from getframes_xr.reduce.lines import COARSE_PX, FINE_PX, FrameLines
 from getframes_xr.reduce.master import Equalised, FrameLevels
 from getframes_xr.reduce.moves import read_moves
 from getframes_xr.reduce.residual import CommonBins, DetectorBins, ResidualBins
-from getframes_xr.reduce.splat import splat
+from getframes_xr.reduce.splat import Splatted, splat
 from getframes_xr.reduce.warp import warp
 from getframes_xr.workflows.observe import lights
 
@@ -240,6 +241,20 @@ def Stacked_raw_streaming(folder: Path, size: Size) -> Producer:
     parent = raw(size)
     backwards = Selected(parent, np.arange(size[0])[::-1].copy(), parent.grid.y, parent.grid.x)
     return Stacked(backwards, gx.reject.Mean(), plane="adu")
+
+
+def mean_of_colours(size: Size) -> Stacked:
+    return Stacked(colours(size), gx.reject.Mean(), 1.0 + np.arange(size[0]))
+
+
+@case
+def Partial_mean(folder: Path, size: Size) -> Producer:
+    return Partial(mean_of_colours(size).over(Span(1, 4)))
+
+
+@case
+def Folded_mean(folder: Path, size: Size) -> Producer:
+    return folded(mean_of_colours(size))
 
 
 @case
@@ -455,6 +470,20 @@ LINE = xr.Dataset({n: (("time", "line"), [[v]]) for n, v in ONE_LINE.items()}, {
 @case
 def Splatted_mosaic(folder: Path, size: Size) -> Producer:
     return as_producer(splat(lazy(clean(size, "RGGB")), moves_table(size, "RGGB"), lines=LINE))
+
+
+@case
+def Partial_splat(folder: Path, size: Size) -> Producer:
+    stack = as_producer(splat(lazy(clean(size, "RGGB")), moves_table(size, "RGGB"), lines=LINE))
+    assert isinstance(stack, Splatted)
+    return Partial(stack.over(Span(1, 3)))
+
+
+@case
+def Folded_splat(folder: Path, size: Size) -> Producer:
+    stack = as_producer(splat(lazy(clean(size, "RGGB")), moves_table(size, "RGGB"), lines=LINE))
+    assert isinstance(stack, Splatted)
+    return folded(stack)
 
 
 @case

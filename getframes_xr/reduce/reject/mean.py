@@ -7,14 +7,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 
 from getframes_xr.core.patch import Array
 from getframes_xr.engine.collapse import Collapsed, Samples, StreamingRule
 from getframes_xr.engine.lanes import accumulate, combine_sums, finish_sums
+
+SUMS = ("sum_w", "sum_ww", "sum_wd", "sum_wwd", "sum_wwdd")  # of ``engine.lanes.accumulate``
 
 
 @dataclass
@@ -46,6 +49,16 @@ class Mean(StreamingRule):
     def combine(self, left: MeanState, right: MeanState) -> MeanState:
         combine_sums(right.sums, right.shift, right.count, left.sums, left.shift, left.count)
         return left
+
+    sums: ClassVar[Mapping[str, str]] = dict.fromkeys(SUMS, "f8") | {"shift": "f8", "number": "i4"}
+
+    def pack(self, state: MeanState) -> dict[str, Array]:
+        return dict(zip(SUMS, state.sums, strict=True)) | {"shift": state.shift, "number": state.count}
+
+    def unpack(self, vectors: Mapping[str, Array]) -> MeanState:
+        sums = np.stack([vectors[name] for name in SUMS])
+        everything = np.full(sums.shape[1], np.finfo(np.float64).max)
+        return MeanState(sums, vectors["shift"].copy(), vectors["number"].copy(), everything)
 
     def finish(self, state: MeanState) -> Collapsed:
         out = Collapsed.empty(len(state.count))
