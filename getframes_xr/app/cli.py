@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import errno
 import os
-import re
 import sys
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -78,7 +77,7 @@ def run(arguments: Sequence[str]) -> int:
 def _words(error: Exception) -> tuple[str, int]:
     """The line and the exit code for an error."""
     if isinstance(error, GetframesError):
-        return "; ".join([str(error), *map(_place, getattr(error, "__notes__", []))]), BAD_INPUT
+        return "; ".join([str(error), *getattr(error, "__notes__", [])]), BAD_INPUT
     if isinstance(error, _CLICK_ERROR):
         text = str(getattr(error, "format_message", lambda: str(error))()).rstrip(".")
         context = getattr(error, "ctx", None)
@@ -90,14 +89,8 @@ def _words(error: Exception) -> tuple[str, int]:
         return f"{where}{error.strerror}; {what}", BAD_INPUT
     if isinstance(error, MemoryError):
         return "out of memory; give a smaller --memory", BAD_INPUT
-    return f"unexpected {type(error).__name__}: {error}; run again with --debug for the traceback", UNEXPECTED
-
-
-def _place(note: str) -> str:
-    """A note of the engine with its windows in words: ``at frames 0..1, rows 0..163, columns 0..202``."""
-    spans = r"\w*Span\(start=(-?\d+), stop=(-?\d+)\)"
-    window = rf"Window\(frames={spans}, y={spans}, x={spans}\)"
-    return re.sub(window, r"frames \1..\2, rows \3..\4, columns \5..\6", note)
+    what = "; ".join([f"unexpected {type(error).__name__}: {error}", *getattr(error, "__notes__", [])])
+    return f"{what}; run again with --debug for the traceback", UNEXPECTED
 
 
 def _say(text: str, code: int) -> int:

@@ -8,7 +8,6 @@ The log-normal of unit mean is exp(s z - s^2/2) of a normal z: positive, and E =
 
 from __future__ import annotations
 
-import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from typing import Any
@@ -18,6 +17,7 @@ from numpy.typing import NDArray
 
 from getframes_xr.core.draws import Draws
 from getframes_xr.core.elementary import exp64
+from getframes_xr.core.fork_lock import ForkLock
 from getframes_xr.core.kernel import kernel
 from getframes_xr.core.window import Grid, Span, Window
 from getframes_xr.engine.stage import Place, Stage
@@ -36,7 +36,7 @@ class CountedCache:
         self.hits = 0
         self.misses = 0
         self._values: OrderedDict[Hashable, tuple[Any, int]] = OrderedDict()
-        self._lock = threading.Lock()
+        self._lock = ForkLock()
 
     def get(self, key: Hashable, make: Callable[[], Any], size: Callable[[Any], int]) -> Any:
         """Give the value of ``key``, made by ``make`` where it is not there (maybe twice by two threads)."""

@@ -135,7 +135,7 @@ class _Handing:
             return [self._piece(item, at, window) for at, window in sorted(under.items())]
         sizes = chunks_of(item)
         every = itertools.product(*(range(len(axis)) for axis in sizes))
-        touched = every if not is_picked(item) else _blocks_under(item.grid, sizes, windows)
+        touched = every if not is_picked(item) else blocks_under(item.grid, sizes, windows)
         return [(self.sources[item.token()], *at) for at in touched]
 
     def _piece(self, item: DaskFrames, at: tuple[int, ...], window: Window) -> Any:
@@ -154,7 +154,7 @@ class _Handing:
         return [self.keys(item, touched.get(item.token(), ())) for item in self.below]
 
 
-def _blocks_under(grid: Grid, sizes: Chunks, windows: Sequence[Window]) -> list[tuple[int, ...]]:
+def blocks_under(grid: Grid, sizes: Chunks, windows: Sequence[Window]) -> list[tuple[int, ...]]:
     """Indices of the chunks that some windows touch, sorted."""
     outer = (grid.window.frames, grid.window.y, grid.window.x)[-len(sizes) :]
     edges = [axis.start + np.cumsum((0, *lengths)) for axis, lengths in zip(outer, sizes, strict=True)]

@@ -2,12 +2,13 @@
 
 Masters, bad-pixel maps and first images are made once. In the graph their blocks are tasks of their own and reach a
 task as patches; inside the task the engine hands them out: a read-only view where one block holds the window and the
-asker only reads, else a copy. Outside a run a Held simply asks its parent: the same bytes, made again.
+asker only reads, else a copy. Outside a run a Held simply asks its parent: the same bytes, made again, or taken from
+whoever keeps them (``kept_by``).
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -22,16 +23,23 @@ from getframes_xr.engine.producer import Producer
 
 _VALUES: ContextVar[Mapping[str, list[Patch]]] = ContextVar("handed to this task", default={})  # noqa: B039 (never written to)
 
+_KEPT: ContextVar[Callable[[Held, Window], list[Patch]] | None] = ContextVar("who keeps what is held", default=None)
+
 
 @dataclass(frozen=True, eq=False)
 class Handed(Producer):
     """Parent of producers whose blocks a task is handed: what is behind them is not made in the task."""
 
+    def blocks(self, window: Window) -> list[Patch] | None:
+        """Blocks that cover a window, where there are any to be had."""
+        return _VALUES.get().get(self.token())
+
     def produce(self, window: Window, planes: Collection[str], *, shared: bool = False) -> Patch:
-        blocks = _VALUES.get().get(self.token())
+        wanted = self.checked(window, planes)
+        blocks = self.blocks(window)
         if blocks is None:
             return super().produce(window, planes, shared=shared)
-        return from_blocks(blocks, self.grid, self.planes, window, self.checked(window, planes), shared)
+        return from_blocks(blocks, self.grid, self.planes, window, wanted, shared)
 
 
 def from_blocks(
@@ -62,6 +70,10 @@ class Held(Handed):
     """``parent``, evaluated once per run."""
 
     parent: Producer
+
+    def blocks(self, window: Window) -> list[Patch] | None:
+        found, kept = super().blocks(window), _KEPT.get()
+        return kept(self, window) if found is None and kept is not None else found
 
     @property
     def grid(self) -> Grid:
@@ -111,3 +123,13 @@ def handed(values: Mapping[str, list[Patch]]) -> Iterator[None]:
         yield
     finally:
         _VALUES.reset(token)
+
+
+@contextmanager
+def kept_by(keeper: Callable[[Held, Window], list[Patch]]) -> Iterator[None]:
+    """Ask ``keeper`` for the blocks of what is held and not handed in."""
+    token = _KEPT.set(keeper)
+    try:
+        yield
+    finally:
+        _KEPT.reset(token)

@@ -7,7 +7,7 @@ coordinates ``frame, y, x``. Arithmetic, ``persist`` or foreign arrays end the w
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 import dask.array as da
 import numpy as np
@@ -16,12 +16,16 @@ from dask.blockwise import Blockwise
 
 from getframes_xr.core.digest import digest
 from getframes_xr.core.errors import DataError
+from getframes_xr.core.patch import Array
 from getframes_xr.core.vocabulary import BAND, PLANES, TIME, X, Y
-from getframes_xr.core.window import Grid
 from getframes_xr.engine.block import Block, Pick, Selection
+from getframes_xr.engine.budget import active_client
 from getframes_xr.engine.coordinates import coordinates_of, grid_of
 from getframes_xr.engine.dressed import as_shown
+from getframes_xr.engine.foreign import foreign_below
 from getframes_xr.engine.graph import CHUNK_PIXELS, TILE, Chunks, arrays_of, chunks_of, dask_frames, pieces, run
+from getframes_xr.engine.held import kept_by
+from getframes_xr.engine.kept import KEPT
 from getframes_xr.engine.producer import ArrayFrames, Producer
 
 
@@ -168,29 +172,39 @@ def as_producer(data: xr.Dataset | xr.DataArray, planes: Collection[str] | None 
 
 
 def compute(data: xr.Dataset) -> xr.Dataset:
-    """Load exactly the window that ``data`` shows, whatever its chunks; other variables load as usual."""
+    """Load exactly the window that ``data`` shows, whatever its chunks; other variables load as usual.
+
+    A window of one task's size is made right here, without a scheduler: it works in a forked process too.
+    """
     groups: dict[str, tuple[Selection, list[str]]] = {}
     for name in map(str, data.data_vars):
         found = selection_of(data[name])
         if found is not None and found[1] == name:
             key = digest(found[0].producer, found[0].positions, found[0].y, found[0].x)
             groups.setdefault(key, (found[0], []))[1].append(name)
-    result = data
+    made = {}
     for chosen, names in groups.values():
-        lengths = (len(chosen.positions), len(chosen.y), len(chosen.x))
-        sizes = (CHUNK_PIXELS // max(1, lengths[1] * lengths[2]), TILE, TILE)
-        chunks = tuple(pieces(length, size) for length, size in zip(lengths, sizes, strict=True))
-        grid = chosen.producer.grid
-        loaded = _dataset(chosen, tuple(names), chunks if grid.timed else chunks[1:]).compute()
-        for name in names:
-            values = loaded[name].values
-            result = result.assign({name: data[name].copy(data=values.reshape(data[name].shape))})
-    return result.compute()
+        for name, values in _values_of(chosen, tuple(names)).items():
+            made[name] = values.reshape(data.variables[name].shape)
+    rest = {str(name): variable._data for name, variable in data.data_vars.variables.items() if name not in made}
+    loaded = data.copy(data={**rest, **made})
+    return (
+        loaded.compute() if any(v.chunks is not None or not v._in_memory for v in loaded.variables.values()) else loaded
+    )
 
 
-def grid_in(data: xr.Dataset | xr.DataArray) -> Grid:
-    """The grid of any frames: by lineage, else by coordinates."""
-    return as_producer(data).grid
+def _values_of(chosen: Selection, names: tuple[str, ...]) -> Mapping[str, Array]:
+    grid = chosen.producer.grid
+    lengths = (len(chosen.positions), len(chosen.y), len(chosen.x))
+    bands = len(grid.bands or (1,))
+    small = lengths[0] * lengths[1] * lengths[2] * bands <= CHUNK_PIXELS
+    if small and active_client() is None and not foreign_below(chosen.producer):
+        with kept_by(KEPT):
+            return chosen.produce(names).planes
+    sizes = (CHUNK_PIXELS // max(1, lengths[1] * lengths[2]), TILE, TILE)
+    chunks = tuple(pieces(length, size) for length, size in zip(lengths, sizes, strict=True))
+    loaded = _dataset(chosen, names, chunks if grid.timed else chunks[1:]).compute()
+    return {name: loaded[name].values for name in names}
 
 
-__all__ = ["as_producer", "compute", "grid_in", "lazy", "producer_of", "run", "selection_of"]
+__all__ = ["as_producer", "compute", "lazy", "producer_of", "run", "selection_of"]

@@ -13,7 +13,6 @@ import bz2
 import gzip
 import io
 import os
-import threading
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -23,6 +22,7 @@ from typing import Any, Final
 import numpy as np
 
 from getframes_xr.core.errors import DataError
+from getframes_xr.core.fork_lock import ForkLock
 
 BLOCK: Final = 2880
 CARD: Final = 80
@@ -36,7 +36,7 @@ class ByteCounter:
     """Bytes read from image files by this process, counted where they are read; safe between threads."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = ForkLock()
         self._total = 0
 
     def add(self, count: int) -> None:

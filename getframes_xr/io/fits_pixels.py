@@ -20,6 +20,7 @@ from typing import Any, Final
 import numpy as np
 
 from getframes_xr.core.errors import DataError
+from getframes_xr.core.fork_lock import ForkLock
 from getframes_xr.core.kernel import kernel
 from getframes_xr.core.patch import Array
 from getframes_xr.core.window import Span
@@ -56,8 +57,9 @@ class DecodedCache:
 
     def __init__(self, limit: int = CACHE_BYTES) -> None:
         self.limit = limit
-        self._lock = threading.Lock()
+        self._lock = ForkLock()
         self._busy: dict[object, threading.Lock] = {}
+        os.register_at_fork(after_in_child=self._busy.clear)  # who was busy is not in the child
         self._kept: OrderedDict[object, Array] = OrderedDict()
         self.nbytes = 0
 

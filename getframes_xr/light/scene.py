@@ -12,7 +12,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from threading import Lock
 from typing import Annotated, Any, Self
 
 import numpy as np
@@ -21,6 +20,7 @@ from numpy.typing import NDArray
 from pydantic import BeforeValidator, Field, SerializeAsAny
 
 from getframes_xr.core.errors import DataError, OptionError
+from getframes_xr.core.fork_lock import ForkLock
 from getframes_xr.core.kernel import kernel
 from getframes_xr.core.options import Options
 from getframes_xr.core.patch import Patch
@@ -252,7 +252,7 @@ class SceneFrames(Producer):
 
 
 _KEPT: OrderedDict[str, tuple[Light, ...]] = OrderedDict()
-_KEPT_LOCK = Lock()
+_KEPT_LOCK = ForkLock()
 _KEPT_SCENES = 4
 
 
