@@ -9,6 +9,7 @@ from getframes_xr.core.errors import DataError
 from getframes_xr.measure.registration import register
 from getframes_xr.measure.score import score
 from getframes_xr.reduce.normalise import normalise
+from getframes_xr.workflows.session import keep_best
 from tests.measure.star_tables import move_of, sky_of, star_table
 
 
@@ -38,15 +39,22 @@ def test_every_rejected_frame_has_a_reason() -> None:
     for table in (moves, normalise(stars, moves)):
         found = score(stars, table)
         assert found["score"].values[3] == 0 and not found["used"].values[3]
-        assert "no match" in found["verdict"].values[3]
+        assert found["reason"].values[3] == "no_match" and "no match" in found["verdict"].values[3]
         assert (found["score"].values[found["used"].values] > 0).all()
 
 
-def test_a_frame_that_could_not_be_measured_is_not_used() -> None:
+def test_a_score_leaves_no_frame_out() -> None:
+    """The run stacks a frame whose width is not known (its weight needs none), so the score may not say it is out."""
     stars = night()
-    stars["variance"].values[1] = np.nan
-    found = score(stars)
-    assert not found["used"].values[1] and "could not be measured" in found["verdict"].values[1]
+    stars["fwhm_px"].values[1] = stars["star_fwhm_px"].values[1] = np.nan
+    moves = normalise(stars, register(stars))
+    assert moves["used"].all() and np.isnan(moves["fwhm_px"].values[1])
+    for found in (score(stars), score(stars, moves)):
+        assert found["used"].all() and (found["reason"] == "used").all() and (found["verdict"] == "used").all()
+        assert np.isnan(found["score"].values[1]) and (np.delete(found["score"].values, 1) > 0).all()
+    kept = keep_best(moves, score(stars, moves), 0.9)
+    assert np.flatnonzero(~kept["used"].values).tolist() == [1] and kept["reason"].values[1] == "not_among_best"
+    assert kept["verdict"].values[1] == "score unknown: not among the best 90%"
 
 
 def test_tables_of_different_frames_are_refused() -> None:
