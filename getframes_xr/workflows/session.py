@@ -36,6 +36,7 @@ from getframes_xr.core.verdict import Reason, Verdicts, counted
 from getframes_xr.core.vocabulary import Flag
 from getframes_xr.engine.lazy import as_producer
 from getframes_xr.engine.plan import memory as memory_budget
+from getframes_xr.engine.tables import loaded
 from getframes_xr.io.image import save_image
 from getframes_xr.io.pictures import save_png
 from getframes_xr.io.session import open_session
@@ -327,8 +328,16 @@ def _register(clean: xr.Dataset, stars: xr.Dataset, options: ReduceOptions) -> x
 
 
 def keep_best(moves: xr.Dataset, scores: xr.Dataset, keep: float) -> xr.Dataset:
-    """Leave out the frames of lowest score (those without one first) so that ``keep`` of the usable ones stays."""
-    moves = moves.assign(score=scores["score"])
+    """Leave out the frames of lowest score (those without one first) so that ``keep`` of the usable ones stays.
+
+    Raises
+    ------
+    DataError : a table is lazy, or the two hold different frames
+    """
+    moves, scores = loaded(moves, "reason"), loaded(scores, "score")
+    if not np.array_equal(moves["frame"].values, scores["frame"].values):
+        raise DataError("scores and moves hold different frames; score these moves")
+    moves = moves.assign(score=("time", scores["score"].values))
     verdicts, score_of = Verdicts.read(moves), moves["score"].values
     n_used = int(verdicts.used.sum())
     order = np.argsort(np.where(verdicts.used, -np.nan_to_num(score_of), np.inf), kind="stable")

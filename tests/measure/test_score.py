@@ -52,9 +52,15 @@ def test_a_score_leaves_no_frame_out() -> None:
     for found in (score(stars), score(stars, moves)):
         assert found["used"].all() and (found["reason"] == "used").all() and (found["verdict"] == "used").all()
         assert np.isnan(found["score"].values[1]) and (np.delete(found["score"].values, 1) > 0).all()
-    kept = keep_best(moves, score(stars, moves), 0.9)
-    assert np.flatnonzero(~kept["used"].values).tolist() == [1] and kept["reason"].values[1] == "not_among_best"
-    assert kept["verdict"].values[1] == "score unknown: not among the best 90%"
+    order = [5, 6, 0, 1, 2, 4, 7]
+    shuffled = moves.isel(time=order)  # in any order of the frames, and one that is out among them
+    shuffled["used"].values[1] = False
+    kept = keep_best(shuffled, score(stars.isel(time=order), shuffled), 0.8)
+    assert kept["frame"].values[~kept["used"].values].tolist() == [1, 6]
+    assert kept["reason"].values[[1, 5]].tolist() == ["not_among_best", "by_hand"]
+    assert kept["verdict"].values[1] == "score unknown: not among the best 80%"
+    with pytest.raises(DataError, match="different frames"):
+        keep_best(moves, score(stars.isel(time=order), shuffled), 0.8)
 
 
 def test_tables_of_different_frames_are_refused() -> None:
