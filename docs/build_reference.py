@@ -23,7 +23,8 @@ import typer
 import getframes_xr as gx
 from getframes_xr.app.cli import app
 from getframes_xr.core.options import Options
-from getframes_xr.core.vocabulary import BAD, COLUMNS, PLANES, Flag
+from getframes_xr.core.verdict import Reason
+from getframes_xr.core.vocabulary import BAD, COLUMNS, PLANES, FileStatus, Flag
 from getframes_xr.detector.camera import STAGES_IN_ORDER
 from getframes_xr.engine.collapse import RULES
 from getframes_xr.engine.stage import STAGES
@@ -52,7 +53,7 @@ def main(folder: Path) -> list[Path]:
         "formats.md": ("File formats", formats()),
         "commands.md": ("Commands", commands()),
         "cameras.md": ("Cameras", cameras()),
-        "vocabulary.md": ("Planes, flags, columns, errors", vocabulary()),
+        "vocabulary.md": ("Planes, flags, columns, verdicts, errors", vocabulary()),
     }
     written = []
     for name, (title, body) in pages.items():
@@ -175,16 +176,20 @@ def cameras() -> str:
 
 
 def vocabulary() -> str:
-    """Planes, flags, per-frame columns, errors."""
+    """Planes, flags, per-frame columns, verdicts, errors."""
     planes = [(f"`{name}`", str(plane.dtype), plane.units or "–", plane.description) for name, plane in PLANES.items()]
     flags = [(f"`{flag.name}`", str(flag.value), "yes" if flag & BAD else "") for flag in Flag]
     columns = [(f"`{name}`", unit or "–") for name, unit in COLUMNS.items()]
+    reasons = [(f"`{r}`", re.sub(r"\{(\w+)[^}]*\}", r"*\1*", r.sentence)) for r in Reason]
     errors = inspect.cleandoc(importlib.import_module("getframes_xr.core.errors").__doc__ or "")
     return "\n\n".join(
         (
             "## Planes\n\n" + _table(("plane", "dtype", "unit", "what"), planes),
             "## Flags\n\n" + _table(("flag", "bit", "bad: no sum may use it"), flags),
             "## Columns of frames\n\n" + _table(("column", "unit"), columns),
+            "## Reasons of frames\n\nWhy a frame is used or not: `reason` in tables of moves, manifest and events, "
+            "its numbers beside it.\n\n" + _table(("reason", "verdict with its numbers"), reasons),
+            f"## Status of files\n\n{', '.join(f'`{status}`' for status in FileStatus)}",
             f"## Errors\n\n```text\n{errors}\n```",
         )
     )

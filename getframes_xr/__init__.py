@@ -13,6 +13,7 @@ from getframes_xr.app.when_xarray_loads import register as _register_accessor
 _register_accessor()  # ``.gx`` on Datasets, once xarray is loaded; does not load it
 _ROOMS = {
     "core.errors": ("DataError", "GetframesError", "OptionError", "PlanError", "RegistrationError", "StoreError"),
+    "core.verdict": ("Reason",),
     "core.vocabulary": ("Flag",),
     "engine.lazy": ("as_producer", "lazy", "producer_of"),
     "engine.plan": ("memory", "plan"),
@@ -35,6 +36,7 @@ _ROOMS = {
     "measure.registration": ("register",),
     "measure.phase": ("phase_shifts",),
     "measure.score": ("score",),
+    "measure.leave_out": ("leave_out",),
     "measure.photometry": ("aperture_photometry",),
     "measure.light_curve": ("light_curve",),
     "reduce.master": ("master",),

@@ -278,16 +278,18 @@ def _show_nodes(nodes: Mapping[str, xr.Dataset]) -> None:
 
 
 def _show_files(files: xr.Dataset, every: bool) -> None:
+    from getframes_xr.core.vocabulary import FileStatus
+
     rows = [
-        (str(file), str(kind), str(verdict), str(reason))
-        for file, kind, verdict, reason in zip(
-            *(files[name].values for name in ("file", "kind", "verdict", "reason")), strict=True
+        (str(file), str(kind), str(status), str(remark))
+        for file, kind, status, remark in zip(
+            *(files[name].values for name in ("file", "kind", "status", "remark")), strict=True
         )
-        if every or verdict not in {"used", "foreign"}
+        if every or FileStatus(status).set_aside
     ]
     if not rows:
         return
-    table = _table("file", "kind", "verdict", "reason")
+    table = _table("file", "kind", "status", "remark")
     for row in rows:
         table.add_row(*row)
     _out().print(table)

@@ -75,7 +75,7 @@ def said(event: Event) -> str | None:
     if kind == "FrameRejected":
         file = str(event.get("file") or "").rsplit("/", 1)[-1]
         name = f" ({file})" if file else ""
-        return f"frame {event.get('frame')}{name} is not used: {event.get('reason')}"
+        return f"frame {event.get('frame')}{name} is not used: {event.get('verdict')}"
     if kind == "Warning":
         return f"warning: {event.get('text')}"
     return None

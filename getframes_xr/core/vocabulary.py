@@ -7,7 +7,7 @@ Units are astropy's strings. Flags are one uint16 plane; a pixel is bad when ``(
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import IntFlag
+from enum import IntFlag, StrEnum
 from typing import Final
 
 import numpy as np
@@ -34,6 +34,22 @@ class Flag(IntFlag):
     NONLINEAR = 2048
     PERSISTENCE = 4096
     LOW_RESPONSE = 8192
+
+
+class FileStatus(StrEnum):
+    """What becomes of a file of a session; of frames that are measured, ``core.verdict.Reason`` says it."""
+
+    USED = "used"
+    DUPLICATE = "duplicate"  # the same exposure lies there twice
+    FLAGGED = "flagged"  # the device itself marked it as failed
+    PRODUCT = "product"  # a stack or a master, no raw frame
+    FOREIGN = "foreign"  # not a file of frames
+    UNUSABLE = "unusable"  # truncated, damaged, no image
+
+    @property
+    def set_aside(self) -> bool:
+        """Holds a frame, or should, and is not used."""
+        return self not in (FileStatus.USED, FileStatus.FOREIGN)
 
 
 BAD: Final = int(

@@ -1,6 +1,6 @@
 """The table of files: every file below some folders, what it is, and why it is used or not.
 
-One header scan per file. Nothing here stops at a bad file: it becomes a row with a verdict and a reason. The order of
+One header scan per file. Nothing here stops at a bad file: it becomes a row with a status and a remark. The order of
 the table is by (time, path) and does not depend on how the system lists folders.
 """
 
@@ -21,28 +21,24 @@ from pathlib import PurePath
 import numpy as np
 
 from getframes_xr.core.errors import DataError
+from getframes_xr.core.vocabulary import FileStatus
 from getframes_xr.core.window import Span
 from getframes_xr.io.fits import is_fits_name, scan
 from getframes_xr.io.fits_pixels import FitsSource
 from getframes_xr.io.header import FrameFacts, facts_of, kind_of_text
 
-USED = "used"
 PathLike = str | os.PathLike[str]
 Hdu = int | str | tuple[str, int] | None
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One file (or one image of a cube): what it is and what becomes of it.
-
-    ``verdict``: "used", "duplicate", "flagged" (by the device), "product" (a stack or a master), "foreign" (no FITS),
-    "unusable" (truncated, damaged, no image).
-    """
+    """One file (or one image of a cube): what it is and what becomes of it; ``remark`` says why, for people."""
 
     path: str
     file: str
-    verdict: str
-    reason: str = ""
+    status: FileStatus
+    remark: str = ""
     kind: str = ""
     source: FitsSource | None = None
     facts: FrameFacts | None = None
@@ -126,30 +122,29 @@ def catalogue(files: Iterable[tuple[str, str]], hdu: Hdu = None, trusted: bool =
     list of Entry, frames in order of (time, path), then the rest by path
     """
     entries = [entry for path, file in files for entry in examine(path, file, hdu, trusted)]
-    frames = sorted((entry for entry in entries if entry.verdict == USED), key=lambda entry: entry.order)
-    rest = sorted((entry for entry in entries if entry.verdict != USED), key=lambda entry: entry.file)
+    frames = sorted((entry for entry in entries if entry.status is FileStatus.USED), key=lambda entry: entry.order)
+    rest = sorted((entry for entry in entries if entry.status is not FileStatus.USED), key=lambda entry: entry.file)
     return without_repeats(frames) + rest
 
 
 def examine(path: str, file: str, hdu: Hdu = None, trusted: bool = False) -> list[Entry]:
     """What one file is: one Entry, or one per image of a cube that is not in colour."""
     if not trusted and not is_fits_name(path) and not _begins_as_fits(path):
-        return [Entry(path, file, "foreign", f"not a FITS file ({PurePath(path).suffix or 'no ending'})")]
+        return [Entry(path, file, FileStatus.FOREIGN, f"not a FITS file ({PurePath(path).suffix or 'no ending'})")]
     try:
         image = scan(path, hdu)
     except DataError as error:
-        reason = str(error).removeprefix(f"{path}: ")
-        return [Entry(path, file, "unusable", reason)]
+        return [Entry(path, file, FileStatus.UNUSABLE, str(error).removeprefix(f"{path}: "))]
     shape = image.layout.shape
     if len(shape) < 2 or min(shape[-2:]) == 0:
-        return [Entry(path, file, "unusable", f"its image has the shape {shape}, not (y, x)")]
+        return [Entry(path, file, FileStatus.UNUSABLE, f"its image has the shape {shape}, not (y, x)")]
     facts = facts_of(image.cards, shape[-2])
     kind, where = _kind(file, facts)
     planes = math.prod(shape[:-2])
     colour = len(shape) == 3 and planes == 3
     product = None if trusted else _product(file, image.cards.text("CREATOR") or "", kind)
-    verdict, reason = (USED, where) if product is None else product
-    base = Entry(path, file, verdict, reason, kind, FitsSource.of(image), facts, colour)
+    status, remark = (FileStatus.USED, where) if product is None else product
+    base = Entry(path, file, status, remark, kind, FitsSource.of(image), facts, colour)
     if colour or planes == 1:
         return [base]
     return [replace(base, file=f"{file}[{i}]", source=FitsSource.of(image, i)) for i in range(planes)]
@@ -179,16 +174,16 @@ def _kind(file: str, facts: FrameFacts) -> tuple[str, str]:
     return "light", ""
 
 
-def _product(file: str, creator: str, kind: str) -> tuple[str, str] | None:
+def _product(file: str, creator: str, kind: str) -> tuple[FileStatus, str] | None:
     name = PurePath(file).name.lower()
     if name.startswith("failed_"):
-        return "flagged", "the device itself marked it as failed (its name begins with failed_)"
+        return FileStatus.FLAGGED, "the device itself marked it as failed (its name begins with failed_)"
     if name.startswith(("stacked-", "stacked_")):
-        return "product", "a stack made by the device, not a raw frame"
+        return FileStatus.PRODUCT, "a stack made by the device, not a raw frame"
     if kind == "product":
-        return "product", f"a stack{' made by ' + creator if creator else ''}, not a raw frame"
+        return FileStatus.PRODUCT, f"a stack{' made by ' + creator if creator else ''}, not a raw frame"
     if kind == "master":
-        return "product", "a master, not a raw frame; hand it over by itself"
+        return FileStatus.PRODUCT, "a master, not a raw frame; hand it over by itself"
     return None
 
 
@@ -216,11 +211,10 @@ def without_repeats(frames: Sequence[Entry]) -> list[Entry]:
             key2 = (band_of[at], _pixels_digest(frames[at], whole=True) if bands[band_of[at]] > 1 else str(at))
             first = seen.setdefault(key2, frames[at])
             if first is not frames[at]:
-                result[at] = replace(
-                    frames[at], verdict="duplicate", reason=f"same time, exposure and pixels as {first.file}"
-                )
-    kept = [entry for entry in result if entry.verdict == USED]
-    return kept + [entry for entry in result if entry.verdict != USED]
+                remark = f"same time, exposure and pixels as {first.file}"
+                result[at] = replace(frames[at], status=FileStatus.DUPLICATE, remark=remark)
+    kept = [entry for entry in result if entry.status is FileStatus.USED]
+    return kept + [entry for entry in result if entry.status is not FileStatus.USED]
 
 
 def _is_plain(entry: Entry) -> bool:

@@ -17,11 +17,11 @@ import numpy as np
 import xarray as xr
 
 from getframes_xr.core.errors import DataError
-from getframes_xr.core.vocabulary import COLOUR_BANDS
+from getframes_xr.core.vocabulary import COLOUR_BANDS, FileStatus
 from getframes_xr.core.window import Grid, Span
 from getframes_xr.engine.lazy import lazy
 from getframes_xr.engine.producer import Producer
-from getframes_xr.io.catalogue import USED, Entry, Hdu, PathLike, catalogue, files_below, paths_of
+from getframes_xr.io.catalogue import Entry, Hdu, PathLike, catalogue, files_below, paths_of
 from getframes_xr.io.fits_frames import FitsFrames
 from getframes_xr.io.levels import BLACK_SHARE, NOTHING, Levels, levels_of, same_residues
 
@@ -80,12 +80,12 @@ def producer_from(source: PathLike | Sequence[PathLike], hdu: Hdu = None) -> tup
     DataError : nothing there, a file that cannot be used, mixed shapes, or a folder of mixed kinds
     """
     entries, folder = entries_of(source, hdu)
-    frames = [entry for entry in entries if entry.verdict == USED]
-    bad = [entry for entry in entries if entry.verdict == "unusable"]
+    frames = [entry for entry in entries if entry.status is FileStatus.USED]
+    bad = [entry for entry in entries if entry.status is FileStatus.UNUSABLE]
     if bad:
         more = f" (and {len(bad) - 1} more files)" if len(bad) > 1 else ""
         hint = "; open_session sets such files aside" if folder else ""
-        raise DataError(f"{bad[0].path}: {bad[0].reason}{more}{hint}")
+        raise DataError(f"{bad[0].path}: {bad[0].remark}{more}{hint}")
     if not frames:
         raise DataError(f"{_shown(source)}: no FITS frames here ({len(entries)} other files)")
     kinds = Counter(entry.kind for entry in frames)

@@ -1,6 +1,6 @@
 """``open_session``: folders of a night (or several) -> a tree of lights, darks, flats and biases, and a table of files.
 
-Folders are searched recursively; what cannot be used is set aside with its reason and never stops the session. Each
+Folders are searched recursively; what cannot be used is set aside with a remark and never stops the session. Each
 node holds frames of one geometry: ``lights`` the one with most exposure, ``lights_2`` the next; calibration frames go
 with the lights of their shape. Device folders are understood: DWARF (``shotsInfo.json``, ``failed_*``, ``stacked*``),
 Seestar, plain folders.
@@ -21,8 +21,9 @@ import numpy as np
 import xarray as xr
 
 from getframes_xr.core.errors import DataError
+from getframes_xr.core.vocabulary import FileStatus
 from getframes_xr.engine.lazy import lazy
-from getframes_xr.io.catalogue import USED, Entry, Hdu, PathLike, catalogue, files_below
+from getframes_xr.io.catalogue import Entry, Hdu, PathLike, catalogue, files_below
 from getframes_xr.io.frames import frames_of, is_store, open_frames
 
 NODES: Final = {"light": "lights", "dark": "darks", "flat": "flats", "bias": "biases", "flat_dark": "flat_darks"}
@@ -42,7 +43,8 @@ def open_session(*folders: PathLike, hdu: Hdu = None) -> xr.DataTree:
     Returns
     -------
     DataTree with those of ``lights, darks, flats, biases, flat_darks`` (``lights_2`` ... for other geometries) that
-    exist, and ``files``: one row per file along ``item`` with ``file, kind, verdict, reason, node, frame``
+    exist, and ``files``: one row per file along ``item`` with ``file, kind, status, remark, node, frame``;
+    ``status`` is one of ``used, duplicate, flagged, product, foreign, unusable``, ``remark`` says why
 
     Raises
     ------
@@ -55,7 +57,7 @@ def open_session(*folders: PathLike, hdu: Hdu = None) -> xr.DataTree:
     files = files_below([folder for folder in folders if folder not in stores])
     shots, files = _shots(files)
     entries = [_with_shots(entry, shots) for entry in catalogue(files, hdu)]
-    frames = [entry for entry in entries if entry.verdict == USED]
+    frames = [entry for entry in entries if entry.status is FileStatus.USED]
     shown = ", ".join(os.path.abspath(os.fspath(folder)) for folder in folders)
     if not frames and not datasets:
         raise DataError(f"{shown}: {_nothing(entries)}")
@@ -71,7 +73,7 @@ def open_session(*folders: PathLike, hdu: Hdu = None) -> xr.DataTree:
             raise DataError(f"{shown}: {name}: {error}") from error
         if "notes" in datasets[name].attrs:
             notes.append(f"{name}: {datasets[name].attrs['notes']}")
-    notes += [f"{count} files {verdict}" for verdict, count in _left_out(entries)]
+    notes += [f"{count} files {status}" for status, count in _left_out(entries)]
     table = _table(entries, nodes)
     table = xr.concat([table, stored], dim="item") if stored is not None else table
     first = os.path.basename(os.path.normpath(os.path.abspath(os.fspath(folders[0]))))
@@ -99,7 +101,8 @@ def _stores(stores: Sequence[PathLike]) -> tuple[dict[str, xr.Dataset], xr.Datas
             opened = opened.assign_coords(file=("time", files))
         datasets[name] = opened
         columns: dict[str, Any] = {"file": opened["file"].values, "frame": opened["frame"].values}
-        columns |= {n: np.full(len(number), v, object) for n, v in (("kind", kind), ("verdict", USED), ("reason", ""))}
+        same = {"kind": kind, "status": FileStatus.USED.value, "remark": ""}
+        columns |= {n: np.full(len(number), v, object) for n, v in same.items()}
         columns |= {"node": np.full(len(number), name, object), "exposure_s": opened["exposure_s"].values}
         columns["start"] = opened["start"].values if "start" in opened.coords else np.full(len(number), "NaT", "M8[ns]")
         rows.append(xr.Dataset({n: ("item", values) for n, values in columns.items()}))
@@ -109,14 +112,14 @@ def _stores(stores: Sequence[PathLike]) -> tuple[dict[str, xr.Dataset], xr.Datas
 def _nothing(entries: Sequence[Entry]) -> str:
     if not entries:
         return "there are no files in it"
-    reasons = Counter(entry.verdict for entry in entries)
-    example = next((e for e in entries if e.verdict != "foreign"), entries[0])
-    what = ", ".join(f"{count} {verdict}" for verdict, count in sorted(reasons.items()))
-    return f"no frame can be used ({what}; e.g. {example.file}: {example.reason})"
+    counts = Counter(entry.status for entry in entries)
+    example = next((e for e in entries if e.status is not FileStatus.FOREIGN), entries[0])
+    what = ", ".join(f"{count} {status}" for status, count in sorted(counts.items()))
+    return f"no frame can be used ({what}; e.g. {example.file}: {example.remark})"
 
 
 def _left_out(entries: Sequence[Entry]) -> list[tuple[str, int]]:
-    counts = Counter(entry.verdict for entry in entries if entry.verdict not in {USED, "foreign"})
+    counts = Counter(entry.status for entry in entries if entry.status.set_aside)
     return sorted(counts.items())
 
 
@@ -201,8 +204,8 @@ def _table(entries: Sequence[Entry], nodes: dict[str, list[Entry]]) -> xr.Datase
     texts = {
         "file": [entry.file for entry in entries],
         "kind": [entry.kind for entry in entries],
-        "verdict": [entry.verdict for entry in entries],
-        "reason": [entry.reason for entry in entries],
+        "status": [entry.status.value for entry in entries],
+        "remark": [entry.remark for entry in entries],
         "node": [place.get(id(entry), ("", -1))[0] for entry in entries],
     }
     facts = [entry.facts for entry in entries]
@@ -211,4 +214,4 @@ def _table(entries: Sequence[Entry], nodes: dict[str, list[Entry]]) -> xr.Datase
     columns["frame"] = ("item", np.array([place.get(id(entry), ("", -1))[1] for entry in entries], np.int64))
     columns["start"] = ("item", np.array([f.start if f else nothing for f in facts], "datetime64[ns]"))
     columns["exposure_s"] = ("item", np.array([f.exposure_s if f else math.nan for f in facts]), {"units": "s"})
-    return xr.Dataset(columns, attrs={"verdicts": "used, duplicate, flagged, product, foreign, unusable"})
+    return xr.Dataset(columns)

@@ -22,6 +22,7 @@ from scipy.ndimage import gaussian_filter
 
 from getframes_xr.core.errors import DataError
 from getframes_xr.core.patch import Patch
+from getframes_xr.core.verdict import NUMBERS, Reason, Verdicts
 from getframes_xr.core.vocabulary import BAD
 from getframes_xr.engine.tables import Column, per_frame
 from getframes_xr.measure.stars import measured_planes
@@ -32,6 +33,7 @@ _MOST_CELLS = 100_000
 _FINE, _COARSE = (1.0, 8.0), (2.0, 16.0)
 _PEAK_SIGMA = 6.0  # pure noise reaches 4.9 in fields of 40 x 50 to 250 x 300 cells (30 each)
 _LEAST_OVERLAP = 0.1
+_MOST_APART = 2.0  # cells between the peaks of the fine and the coarse band
 _STILL_PX = 1.5
 
 
@@ -145,11 +147,11 @@ def peak_of(found: Array) -> tuple[float, float, float]:
     return i + dy - rows // 2, j + dx - columns // 2, float(found[i, j])
 
 
-def shifts_between(cells: Array, cell: int, reference: int) -> tuple[Array, Array, Array, Array, Array]:
-    """Along time: dy, dx [px] that bring a frame onto the reference, peak height [sigma], verified, verdict."""
+def shifts_between(cells: Array, cell: int, reference: int) -> tuple[Array, Array, Array, Verdicts]:
+    """Along time: dy, dx [px] that bring a frame onto the reference, peak height [sigma], verdicts."""
     n = len(cells)
     dy, dx, height = np.zeros(n), np.zeros(n), np.full(n, np.inf)
-    agree = np.ones(n, np.bool_)
+    apart = np.zeros(n)
     fine, coarse = band_pass(cells[reference], _FINE), band_pass(cells[reference], _COARSE)
     for f in range(n):
         if f == reference:
@@ -159,26 +161,23 @@ def shifts_between(cells: Array, cell: int, reference: int) -> tuple[Array, Arra
             for reference_band, band in ((fine, _FINE), (coarse, _COARSE))
         ]
         (y, x, height[f]), (yy, xx, _) = map(peak_of, maps)
-        agree[f] = np.hypot(y - yy, x - xx) <= 2.0
+        apart[f] = np.hypot(y - yy, x - xx)
         dy[f], dx[f] = y * cell, x * cell
-    strong = (height >= _PEAK_SIGMA) & agree
+    high, agree = height >= _PEAK_SIGMA, apart <= _MOST_APART
+    strong = high & agree
     still = np.hypot(dy, dx) < _STILL_PX
     others = np.arange(n) != reference
     moves = bool((strong & ~still & others).sum() >= max(1.0, 0.5 * (strong & others).sum()))
     verified = strong & (~still | moves | (n == 1))
-    if n > 1 and not verified[others].any():
-        verified[reference] = False
-    verdict = np.full(n, "used", object)
-    for f in map(int, np.flatnonzero(~verified)):
-        if f == reference:
-            verdict[f] = "no other frame could be matched to this reference"
-        elif height[f] < _PEAK_SIGMA:
-            verdict[f] = f"no common structure: peak {height[f]:.1f} sigma, {_PEAK_SIGMA:g} needed"
-        elif not agree[f]:
-            verdict[f] = "no common structure: fine and coarse correlation disagree"
-        else:
-            verdict[f] = "no shift found, which the sensor's own pattern gives as well"
-    return dy, dx, height, verified, verdict
+    alone = ~others & (n > 1) & (not verified[others].any())
+    verdicts = (
+        Verdicts.of(n)
+        .leave_out(alone, Reason.NO_OTHER_FRAME)
+        .leave_out(~high, Reason.NO_STRUCTURE, peak_sigma=height, needed=_PEAK_SIGMA)
+        .leave_out(~agree, Reason.SCALES_DISAGREE, apart=apart, most=_MOST_APART)
+        .leave_out(~verified, Reason.SENSOR_PATTERN)
+    )
+    return dy, dx, height, verdicts
 
 
 def phase_shifts(clean: xr.Dataset | xr.DataArray, *, reference: int | None = None) -> xr.Dataset:
@@ -191,8 +190,9 @@ def phase_shifts(clean: xr.Dataset | xr.DataArray, *, reference: int | None = No
 
     Returns
     -------
-    Dataset (time) : dy, dx [px], add them to a position to come onto the reference; peak_sigma, verified, verdict;
-        attrs reference_frame. Load it and give it to ``register(stars, shifts=...)``. Rotation is not measured
+    Dataset (time) : dy, dx [px], add them to a position to come onto the reference; peak_sigma, verified, reason,
+        verdict and (time, number) reason_numbers, as in ``register``; attrs reference_frame. Load it and give it to
+        ``register(stars, shifts=...)``. Rotation is not measured
 
     Raises
     ------
@@ -212,16 +212,20 @@ def phase_shifts(clean: xr.Dataset | xr.DataArray, *, reference: int | None = No
     cells = per_frame(producer, planes, BinFrame(plane, cell), {"cells": Column(np.dtype(np.float32), "", size)})
     results = xr.apply_ufunc(
         _all_shifts, cells["cells"], kwargs={"cell": cell, "reference": at},
-        input_core_dims=[["time", "cell_y", "cell_x"]], output_core_dims=[["time"]] * 5,
-        dask="parallelized", dask_gufunc_kwargs={"allow_rechunk": True},
-        output_dtypes=[np.float64] * 3 + [np.bool_, object],
+        input_core_dims=[["time", "cell_y", "cell_x"]],
+        output_core_dims=[["time"]] * 6 + [["time", "number"]],
+        dask="parallelized", dask_gufunc_kwargs={"allow_rechunk": True, "output_sizes": {"number": len(NUMBERS)}},
+        output_dtypes=[np.float64] * 3 + [np.bool_, object, object, np.float64],
     )  # fmt: skip
-    names = ("dy", "dx", "peak_sigma", "verified", "verdict")
-    table = xr.Dataset(dict(zip(names, results, strict=True)), cells.coords)
+    names = ("dy", "dx", "peak_sigma", "verified", "reason", "verdict", "reason_numbers")
+    numbers = {"number": np.array(NUMBERS, object)}
+    table = xr.Dataset(dict(zip(names, results, strict=True)), cells.coords).assign_coords(numbers)
     for name in ("dy", "dx"):
         table[name].attrs["units"] = "pixel"
     return table.assign_attrs(reference_frame=int(frames[at]), cell_px=cell)
 
 
-def _all_shifts(cells: Array, cell: int, reference: int) -> tuple[Array, Array, Array, Array, Array]:
-    return shifts_between(cells, cell, reference)
+def _all_shifts(cells: Array, cell: int, reference: int) -> tuple[Array, ...]:
+    """``shifts_between`` as the arrays of a table."""
+    dy, dx, height, verdicts = shifts_between(cells, cell, reference)
+    return dy, dx, height, verdicts.used, verdicts.reasons, verdicts.sentences, verdicts.numbers

@@ -20,10 +20,11 @@ import numpy as np
 import xarray as xr
 
 from getframes_xr.core.errors import DataError
+from getframes_xr.core.verdict import Reason, Verdicts
 from getframes_xr.engine.tables import loaded
 from getframes_xr.measure.affine import affine_transforms
 from getframes_xr.measure.defects import defects, static_detections
-from getframes_xr.measure.session_fit import VERIFY_FEWEST, SessionFit
+from getframes_xr.measure.session_fit import VERIFY_FEWEST, VERIFY_SHARE, SessionFit
 from getframes_xr.measure.star_lists import Array, StarLists
 from getframes_xr.measure.stars import elongation_of
 
@@ -33,8 +34,7 @@ class Solution:
     """What registration knows: arrays along frames, and the mean catalogue."""
 
     transform: Array
-    verified: Array
-    verdict: list[str]
+    verdicts: Verdicts
     n_matched: Array
     share: Array
     rms_px: Array
@@ -44,6 +44,10 @@ class Solution:
     match: Array
     n_static: int
     model: str = "similarity"
+
+    @property
+    def verified(self) -> Array:
+        return self.verdicts.used
 
 
 def choose_references(count: Array, fwhm: Array, elongation: Array, sky: Array) -> list[int]:
@@ -117,27 +121,13 @@ def _best(lists: StarLists, usable: Array, references: list[int]) -> SessionFit:
 
 
 def _solution(session: SessionFit, n_static: int) -> Solution:
-    lists, verified = session.lists, session.verified
+    lists, verdicts = session.lists, _verdicts(session)
+    verified = verdicts.used
     n = lists.n_frames
     transform = np.full((n, 2, 3), np.nan)
-    verdict = []
-    for f in range(n):
+    for f in np.flatnonzero(verified):
         a, b, ty, tx = session.similarity[f]
-        if verified[f]:
-            transform[f] = [[a, b, ty], [-b, a, tx]]
-            verdict.append("used")
-        elif not session.known[f]:
-            verdict.append(f"no match: {lists.count[f]} stars found, no pattern in common with the reference")
-        elif f == session.reference:
-            verdict.append("unverified: no other frame could be matched to this reference")
-        elif session.tested[f] < VERIFY_FEWEST:
-            verdict.append(
-                f"unverified: only {session.tested[f]} catalogue stars lie in the frame, {VERIFY_FEWEST} needed"
-            )
-        else:
-            verdict.append(
-                f"unverified: {session.share[f]:.0%} of {session.tested[f]} catalogue stars seen, 30% needed"
-            )
+        transform[f] = [[a, b, ty], [-b, a, tx]]
     c = session.catalogue
     match = np.where(verified[:, None], session.pair, -1).astype(np.int32)
     catalogue = np.stack([c.y[: c.size], c.x[: c.size]], 1)
@@ -150,10 +140,24 @@ def _solution(session: SessionFit, n_static: int) -> Solution:
         transform, catalogue, rms = better
         model = "affine"
     return Solution(
-        transform=transform, verified=verified, verdict=verdict, n_matched=np.where(verified, session.matched, 0),
-        share=session.share, rms_px=rms, reference=session.reference, catalogue_y=catalogue[:, 0].copy(),
+        transform=transform, verdicts=verdicts, n_matched=np.where(verified, session.matched, 0), share=session.share,
+        rms_px=rms, reference=session.reference, catalogue_y=catalogue[:, 0].copy(),
         catalogue_x=catalogue[:, 1].copy(), match=match, n_static=n_static, model=model,
     )  # fmt: skip
+
+
+def _verdicts(session: SessionFit) -> Verdicts:
+    """What speaks against each frame that the session could not verify."""
+    lists, bad = session.lists, ~session.verified
+    alone = (np.arange(lists.n_frames) == session.reference) & bad.all()
+    stars, seen = session.tested, {"catalogue_stars": session.tested, "elongation": lists.elongation}
+    return (
+        Verdicts.of(lists.n_frames)
+        .leave_out(~session.placed, Reason.NO_MATCH, stars=lists.count, elongation=lists.elongation)
+        .leave_out(alone, Reason.NO_OTHER_FRAME)
+        .leave_out(bad & (stars < VERIFY_FEWEST), Reason.TOO_FEW_STARS, catalogue_stars=stars, needed=VERIFY_FEWEST)
+        .leave_out(bad, Reason.TOO_FEW_SEEN, share=session.share, needed=VERIFY_SHARE, **seen)
+    )
 
 
 def register(stars: xr.Dataset, *, reference: int | None = None, shifts: xr.Dataset | None = None) -> xr.Dataset:
@@ -170,8 +174,9 @@ def register(stars: xr.Dataset, *, reference: int | None = None, shifts: xr.Data
     -------
     Dataset "moves"
         (time, axis, term) : transform, frame -> reference: [y, x] = transform[:, :2] @ [y, x] + transform[:, 2]
-        (time) : verified, verdict ("used" or the reason), n_matched, share_matched, rms_px, rotation_deg, scale,
-        fwhm_px and elongation of the matched stars
+        (time) : verified, reason (a code of ``Reason``: "used", "no_match" ...), verdict (the same as a sentence),
+        n_matched, share_matched, rms_px, rotation_deg, scale, fwhm_px and elongation of the matched stars
+        (time, number) : reason_numbers, what the reason was decided on
         (catalogue) : catalogue_y, catalogue_x [px on the reference grid], catalogue_flux (mean over the frames)
         (time, source) : match, index of the catalogue star or -1
         attrs : reference_frame, frame_shape, frame_origin, static_detections, model (similarity, or affine where
@@ -179,7 +184,7 @@ def register(stars: xr.Dataset, *, reference: int | None = None, shifts: xr.Data
 
     Raises
     ------
-    DataError : the table is lazy or lacks columns, or ``reference`` is not one of its frames
+    DataError : a table is lazy or lacks columns, or ``reference`` is not one of its frames
     """
     stars = loaded(stars, "y", "x", "snr", "amplitude", "flux", "saturated", "round", "fwhm_px", "elongation")
     frames = stars["frame"].values
@@ -189,7 +194,7 @@ def register(stars: xr.Dataset, *, reference: int | None = None, shifts: xr.Data
     )  # fmt: skip
     if reference is not None:
         order = [_position(frames, reference)]
-    solution = solve(lists, order) if shifts is None else _from_shifts(lists, loaded(shifts, "dy", "dx"), stars, order)
+    solution = solve(lists, order) if shifts is None else _from_shifts(lists, shifts, stars, order)
     return _moves(stars, solution)
 
 
@@ -212,18 +217,23 @@ def _lists(stars: xr.Dataset) -> StarLists:
     return StarLists(
         y=y, x=x, snr=snr, light=np.nan_to_num(stars["amplitude"].values).astype(np.float64),
         saturated=stars["saturated"].values, round=stars["round"].values, count=np.isfinite(y).sum(1),
-        error=error, trusted=~too_elongated(elongation), shape=(int(rows), int(columns)), origin=(int(top), int(left)),
+        error=error, elongation=elongation, trusted=~too_elongated(elongation), shape=(int(rows), int(columns)),
+        origin=(int(top), int(left)),
     )  # fmt: skip
 
 
-def too_elongated(elongation: Array) -> Array:
-    """True for frames beyond max(0.35, median + 6 MAD): streaks, not stars."""
+def most_elongation(elongation: Array) -> float:
+    """The elongation beyond which a frame shows streaks, not stars: max(0.35, median + 6 MAD)."""
     known = elongation[np.isfinite(elongation)]
     if not len(known):
-        return np.zeros(len(elongation), np.bool_)
+        return 0.35
     middle = np.median(known)
-    limit = max(0.35, middle + 6.0 * float(np.median(np.abs(known - middle))))
-    return np.asarray(np.nan_to_num(elongation) > limit)
+    return max(0.35, float(middle + 6.0 * float(np.median(np.abs(known - middle)))))
+
+
+def too_elongated(elongation: Array) -> Array:
+    """True for frames beyond ``most_elongation``."""
+    return np.asarray(np.nan_to_num(elongation) > most_elongation(elongation))
 
 
 SIMULATED = {"pointing_dy_px", "pointing_dx_px", "rotation_deg", "transparency", "seeing_fwhm_arcsec"}
@@ -248,12 +258,10 @@ def _moves(stars: xr.Dataset, solution: Solution) -> xr.Dataset:
         if len(best) >= 6:
             width[f] = np.median(stars["star_fwhm_px"].values[f, best])
             elongation[f] = elongation_of(stars["moment_plus"].values[f, best], stars["moment_cross"].values[f, best])
-    stretched = solution.verified & too_elongated(elongation)
-    verified, transform = solution.verified & ~stretched, solution.transform.copy()
-    transform[stretched] = np.nan
-    verdict = np.array(solution.verdict, object)
-    for f in map(int, np.flatnonzero(stretched)):
-        verdict[f] = f"shape: elongation {elongation[f]:.2f}"
+    streaks = {"elongation": elongation, "most": most_elongation(elongation)}
+    verdicts = solution.verdicts.leave_out(too_elongated(elongation), Reason.ELONGATED, **streaks)
+    transform = solution.transform.copy()
+    transform[~verdicts.used] = np.nan
     a = 0.5 * (transform[:, 0, 0] + transform[:, 1, 1])
     b = 0.5 * (transform[:, 0, 1] - transform[:, 1, 0])
     time = ("time",)
@@ -267,8 +275,8 @@ def _moves(stars: xr.Dataset, solution: Solution) -> xr.Dataset:
     return xr.Dataset(
         {
             "transform": (("time", "axis", "term"), transform, {"units": "pixel"}),
-            "verified": (time, verified),
-            "verdict": (time, verdict),
+            "verified": (time, verdicts.used),
+            **verdicts.columns(),
             "n_matched": (time, solution.n_matched),
             "share_matched": (time, solution.share),
             "rms_px": (time, solution.rms_px, {"units": "pixel"}),
@@ -292,20 +300,19 @@ def _moves(stars: xr.Dataset, solution: Solution) -> xr.Dataset:
 
 def _from_shifts(lists: StarLists, shifts: xr.Dataset, stars: xr.Dataset, order: list[int]) -> Solution:
     """Pure shifts as they were measured; stars are only counted."""
-    frames = stars["frame"].values
+    shifts, frames = loaded(shifts, "dy", "dx", "reason"), stars["frame"].values
     if not np.array_equal(frames, shifts["frame"].values):
         raise DataError("shifts: the table of phase_shifts holds other frames than the stars")
     reference = order[0] if len(order) == 1 else _position(frames, int(shifts.attrs["reference_frame"]))
     dy, dx = shifts["dy"].values, shifts["dx"].values
     dy, dx = dy - dy[reference], dx - dx[reference]
-    verified = shifts["verified"].values & np.isfinite(dy)
+    verdicts = Verdicts.read(shifts).leave_out(~np.isfinite(dy + dx), Reason.NO_SHIFT)
     n, most = lists.y.shape
     transform = np.full((n, 2, 3), np.nan)
-    for f in np.flatnonzero(verified):
+    for f in np.flatnonzero(verdicts.used):
         transform[f] = [[1.0, 0.0, dy[f]], [0.0, 1.0, dx[f]]]
     return Solution(
-        transform=transform, verified=verified,
-        verdict=["used" if good else str(why) for good, why in zip(verified, shifts["verdict"].values, strict=True)],
-        n_matched=np.zeros(n, np.int64), share=np.zeros(n), rms_px=np.full(n, np.nan), reference=reference,
-        catalogue_y=np.empty(0), catalogue_x=np.empty(0), match=np.full((n, most), -1, np.int32), n_static=0,
+        transform=transform, verdicts=verdicts, n_matched=np.zeros(n, np.int64), share=np.zeros(n),
+        rms_px=np.full(n, np.nan), reference=reference, catalogue_y=np.empty(0), catalogue_x=np.empty(0),
+        match=np.full((n, most), -1, np.int32), n_static=0,
     )  # fmt: skip

@@ -67,6 +67,7 @@ class SessionFit:
         self.rms = np.full(n, np.nan)
         self.matched = np.zeros(n, np.int64)
         self.share, self.tested = np.zeros(n), np.zeros(n, np.int64)
+        self.placed = np.zeros(n, np.bool_)  # a pattern in common was found, verified or not
         self.pair = np.full((n, most), -1, np.int64)
         self.taken = np.empty(CATALOGUE_MOST, np.int64)
         self.catalogue = Catalogue(lists)
@@ -247,6 +248,7 @@ class SessionFit:
         self.verify()
         if self.retry():
             self.verify()
+        self.placed = self.known
         self.similarity[~self.verified] = np.nan
         self.similarity[self.reference] = 1.0, 0.0, 0.0, 0.0
         for reach in (1.0, 0.8):

@@ -17,8 +17,8 @@ Array = np.ndarray[Any, Any]
 class StarLists:
     """Stars of all frames, padded: arrays (frame, source), brightest first; ``count`` says how many are real.
 
-    ``error`` is the centroid's 1 sigma [px]; frames that are not ``trusted`` (trailed) are registered, but say nothing
-    about where stars are; ``shape`` the frame's (rows, columns); ``origin`` its first pixel.
+    ``error`` is the centroid's 1 sigma [px]; frames that are not ``trusted`` (trailed: ``elongation``) are registered,
+    but say nothing about where stars are; ``shape`` the frame's (rows, columns); ``origin`` its first pixel.
     """
 
     y: Array
@@ -29,6 +29,7 @@ class StarLists:
     round: Array
     count: Array
     error: Array
+    elongation: Array
     trusted: Array
     shape: tuple[int, int]
     origin: tuple[int, int]

@@ -20,9 +20,10 @@ import xarray as xr
 
 from getframes_xr.core.errors import DataError
 from getframes_xr.core.kernel import kernel
+from getframes_xr.core.verdict import Reason, Verdicts
 from getframes_xr.engine.tables import loaded
 from getframes_xr.measure.background import BLOCK_PX, select
-from getframes_xr.measure.registration import too_elongated
+from getframes_xr.measure.registration import most_elongation, too_elongated
 
 Array = np.ndarray[Any, Any]
 
@@ -239,6 +240,8 @@ def sky_planes(
 def normalise(stars: xr.Dataset, moves: xr.Dataset) -> xr.Dataset:
     """Add transparency, sky, variance and weight to the moves, and decide which frames are used.
 
+    What ``moves`` leaves out stays out for the reason it has there.
+
     Parameters
     ----------
     stars : loaded table of ``find_stars``
@@ -247,7 +250,7 @@ def normalise(stars: xr.Dataset, moves: xr.Dataset) -> xr.Dataset:
     Returns
     -------
     Dataset : the moves and
-        (time) : transparency (median 1; 1 for all where no star is shared), used, verdict ("used" or the reasons)
+        (time) : transparency (median 1; 1 for all where no star is shared), used, reason, verdict as in ``register``
         (time, band) : variance of a raw pixel [units^2], weight = transparency^2 / variance, 0 where not used
         (time, band, plane_term) : sky: level at ``centre_px`` [units], slope_y, slope_x [units per px]
         attrs : centre_px, units, n_transparency_stars
@@ -257,39 +260,35 @@ def normalise(stars: xr.Dataset, moves: xr.Dataset) -> xr.Dataset:
     DataError : a table is lazy, lacks columns, or the two hold different frames
     """
     stars = loaded(stars, "flux", "flux_err", "saturated", "sky", "variance")
-    moves = loaded(moves, "transform", "verified", "verdict", "match", "catalogue_flux", "elongation")
+    moves = loaded(moves, "transform", "verified", "reason", "match", "catalogue_flux", "elongation")
     if not np.array_equal(stars["frame"].values, moves["frame"].values):
         raise DataError("stars and moves hold different frames; register this table of stars")
-    verified = moves["verified"].values
+    verdicts = Verdicts.read(moves)
+    verified = verdicts.used
     variance = stars["variance"].values
     measured = np.isfinite(variance).all(1) & (np.nan_to_num(variance) > 0).all(1)
     flux, error = _star_fluxes(stars, moves)
     flux[~verified] = np.nan
     t = transparencies(flux, error) if flux.shape[1] >= 3 else np.where(verified, 1.0, np.nan)
-    elongated = too_elongated(moves["elongation"].values)
     with np.errstate(invalid="ignore", divide="ignore"):
         weight = t[:, None] ** 2 / variance
         known = verified & measured & np.isfinite(t)
         middle = np.median(weight[known], axis=0) if known.any() else np.ones(variance.shape[1])
         relative = (weight / middle).mean(1)
-    dim = known & (relative < _LEAST_RELATIVE_WEIGHT)
+    dim, light = known & (relative < _LEAST_RELATIVE_WEIGHT), np.full(len(t), np.nan)
     rate = t / (stars["exposure_s"].values if "exposure_s" in stars.coords else 1.0)
     if known.any():
         best = np.sort(rate[known])[-max(1, int(known.sum()) // 4)]
         dim |= known & (rate < _LEAST_LIGHT * best) & (relative < 0.5)
-    used = known & ~dim & ~elongated
-    verdict = []
-    for f, before in enumerate(moves["verdict"].values):
-        reasons = [] if verified[f] else [str(before)]
-        if verified[f] and not measured[f]:
-            reasons.append("background could not be measured")
-        if verified[f] and not np.isfinite(t[f]):
-            reasons.append("transparency unknown: no shared star was measured")
-        if dim[f]:
-            reasons.append(f"transparency {t[f]:.2f}, weight {relative[f]:.3f} of the median")
-        if elongated[f] and not str(before).startswith("shape"):
-            reasons.append(f"shape: elongation {moves['elongation'].values[f]:.2f}")
-        verdict.append("; ".join(reasons) or "used")
+        light = rate / best
+    elongation = moves["elongation"].values
+    streaks = {"elongation": elongation, "most": most_elongation(elongation)}
+    verdicts = (
+        verdicts.leave_out(~measured, Reason.NO_BACKGROUND)
+        .leave_out(~np.isfinite(t), Reason.NO_SHARED_STAR)
+        .leave_out(dim, Reason.TOO_DIM, transparency=t, weight=relative, light=light)
+        .leave_out(too_elongated(elongation), Reason.ELONGATED, **streaks)
+    )
     rows, columns = (int(length) for length in stars.attrs["frame_shape"])
     top, left = (int(start) for start in stars.attrs["frame_origin"])
     y, x = block_centres((rows, columns), (top, left))
@@ -297,15 +296,15 @@ def normalise(stars: xr.Dataset, moves: xr.Dataset) -> xr.Dataset:
     transform = moves["transform"].values
     shifted = transform.copy()
     shifted[:, :, 2] += transform[:, :, :2] @ centre
-    sky = sky_planes(stars["sky"].values, y - centre[0], x - centre[1], shifted, t, variance, used)
-    used &= np.isfinite(sky).all((1, 2))
+    sky = sky_planes(stars["sky"].values, y - centre[0], x - centre[1], shifted, t, variance, verdicts.used)
+    no_sky = np.asarray(~np.isfinite(sky).all((1, 2)))
+    verdicts = verdicts.leave_out(no_sky, Reason.NO_SKY)
     units = str(stars.attrs.get("units", ""))
     time, band = ("time",), ("time", "band")
-    return moves.assign(
-        transparency=(time, t), used=(time, used), verdict=(time, np.array(verdict, object)),
-        variance=(band, variance, {"units": f"{units}2"}),
-        weight=(band, np.where(used[:, None], np.nan_to_num(weight), 0.0)),
+    found = moves.assign(
+        transparency=(time, t), variance=(band, variance, {"units": f"{units}2"}), weight=(band, np.nan_to_num(weight)),
         relative_weight=(time, relative), sky=((*band, "plane_term"), sky, {"units": units}),
     ).assign_coords(band=stars["band"].values).assign_attrs(
         moves.attrs | {"centre_px": centre.tolist(), "units": units, "n_transparency_stars": int(flux.shape[1])}
     )  # fmt: skip
+    return verdicts.write(found)

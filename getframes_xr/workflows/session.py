@@ -32,9 +32,11 @@ from pydantic import Field
 from getframes_xr.core.digest import code_version
 from getframes_xr.core.errors import DataError, RegistrationError
 from getframes_xr.core.options import Options
+from getframes_xr.core.verdict import Reason, Verdicts, counted
 from getframes_xr.core.vocabulary import Flag
 from getframes_xr.engine.lazy import as_producer
 from getframes_xr.engine.plan import memory as memory_budget
+from getframes_xr.engine.tables import loaded
 from getframes_xr.io.image import save_image
 from getframes_xr.io.pictures import save_png
 from getframes_xr.io.session import open_session
@@ -231,7 +233,7 @@ def _reduce(folder: RunFolder, session: xr.DataTree, lights: xr.Dataset, options
     moves = _table(folder, "moves", [token, options.keep], lambda: _register(clean, stars, options))
     _tell(folder, moves, lights)
     if not bool(moves["used"].any()):
-        raise RegistrationError(f"none of the {n_frames} frames can be used: {_most_common(moves['verdict'].values)}")
+        raise RegistrationError(f"none of the {n_frames} frames can be used: {_most_common(moves)}")
 
     deposit = [token, options.keep, options.canvas, options.kappa, options.tolerance, options.lines]
     first = _store(folder, "first", deposit[:2], first_image(clean, moves))
@@ -326,29 +328,39 @@ def _register(clean: xr.Dataset, stars: xr.Dataset, options: ReduceOptions) -> x
 
 
 def keep_best(moves: xr.Dataset, scores: xr.Dataset, keep: float) -> xr.Dataset:
-    """Leave out the frames of lowest score so that the share ``keep`` of the usable ones stays."""
-    moves = moves.assign(score=scores["score"])
-    used = moves["used"].values.copy()
-    n_kept = max(1, round(keep * int(used.sum())))
-    order = np.argsort(np.where(used, -moves["score"].values, np.inf), kind="stable")
-    dropped = order[n_kept : int(used.sum())]
-    verdict = moves["verdict"].values.copy()
-    used[dropped] = False
-    verdict[dropped] = f"score: not among the best {keep:.0%}"
-    return moves.assign(used=("time", used), verdict=("time", verdict))
+    """Leave out the frames of lowest score (those without one first) so that ``keep`` of the usable ones stays.
+
+    Raises
+    ------
+    DataError : a table is lazy, or the two hold different frames
+    """
+    moves, scores = loaded(moves, "reason"), loaded(scores, "score")
+    if not np.array_equal(moves["frame"].values, scores["frame"].values):
+        raise DataError("scores and moves hold different frames; score these moves")
+    moves = moves.assign(score=("time", scores["score"].values))
+    verdicts, score_of = Verdicts.read(moves), moves["score"].values
+    n_used = int(verdicts.used.sum())
+    order = np.argsort(np.where(verdicts.used, -np.nan_to_num(score_of), np.inf), kind="stable")
+    worst = np.isin(np.arange(len(order)), order[max(1, round(keep * n_used)) : n_used])
+    verdicts = verdicts.leave_out(worst, Reason.NOT_AMONG_BEST, score=score_of, keep=keep)
+    return verdicts.write(moves)
 
 
 def _tell(folder: RunFolder, moves: xr.Dataset, lights: xr.Dataset) -> None:
     files = np.atleast_1d(lights["file"].values) if "file" in lights.coords else [""] * lights.sizes["time"]
     known = dict(zip(lights["frame"].values.tolist(), files, strict=True))
-    for frame, used, verdict in zip(moves["frame"].values, moves["used"].values, moves["verdict"].values, strict=True):
-        if not used:
-            folder.say("FrameRejected", frame=int(frame), file=str(known.get(int(frame), "")), reason=str(verdict))
+    for frame, verdict in zip(moves["frame"].values, Verdicts.read(moves), strict=True):
+        if not verdict.used:
+            folder.say("FrameRejected", frame=int(frame), file=str(known.get(int(frame), "")), **verdict.to_dict())
 
 
-def _most_common(verdicts: Any) -> str:
-    names, counts = np.unique([str(verdict) for verdict in verdicts], return_counts=True)
-    return f"{names[counts.argmax()]} ({counts.max()} frames)"
+def _most_common(moves: xr.Dataset) -> str:
+    """How many frames each reason has left out, and the first frame of the most common one in words."""
+    verdicts = Verdicts.read(moves)
+    counts = counted(verdicts)
+    at = next(at for at, verdict in enumerate(verdicts) if verdict.reason is counts[0][0])
+    shown = ", ".join(f"{reason.label} ({count})" for reason, count in counts)
+    return f"{shown}; frame {int(moves['frame'][at])}: {verdicts[at]}"
 
 
 def _products(folder: Path, result: xr.Dataset) -> dict[str, str]:
@@ -375,7 +387,7 @@ def write_light_curve(curve: xr.Dataset, path: Path) -> Path:
 
 def _files(session: xr.DataTree) -> list[dict[str, str]]:
     table = session["files"].to_dataset()
-    names = ("file", "kind", "verdict", "reason")
+    names = ("file", "kind", "status", "remark")
     return [dict(zip(names, map(str, row), strict=True)) for row in zip(*(table[n].values for n in names), strict=True)]
 
 
@@ -384,7 +396,7 @@ def _frames(lights: xr.Dataset, stars: xr.Dataset, moves: xr.Dataset) -> list[di
     lights = lights.sortby("frame") if lights.sizes["time"] > 1 else lights
     centre = [0.5 * (int(lights[dim][0]) + int(lights[dim][-1])) for dim in ("y", "x")]
     records = []
-    for at in range(moves.sizes["time"]):
+    for at, verdict in enumerate(Verdicts.read(moves)):
         row, star, light = moves.isel(time=at), stars.isel(time=at), lights.isel(time=at)
         transform = row["transform"].values
         shift = transform[:, :2] @ centre + transform[:, 2] - centre
@@ -394,8 +406,8 @@ def _frames(lights: xr.Dataset, stars: xr.Dataset, moves: xr.Dataset) -> list[di
             "file": str(light["file"].values) if "file" in light.coords else "",
             "time": str(light["time"].values) if "time" in light.coords else None,
             "exposure_s": float(light["exposure_s"]),
-            "used": bool(row["used"]),
-            "verdict": str(row["verdict"].values),
+            "used": verdict.used,
+            **verdict.to_dict(),
             "n_stars": int(star["n_stars"]),
             **{name: row[name].values.item() for name in NUMBERS},
             "fwhm_px": float(row["fwhm_px"]) if "fwhm_px" in row else float(star["fwhm_px"]),

@@ -21,6 +21,7 @@ import numpy as np
 import xarray as xr
 
 from getframes_xr.core.patch import Array
+from getframes_xr.core.verdict import Verdict
 from getframes_xr.detector.camera import Camera
 from getframes_xr.detector.quantum_efficiency import QuantumEfficiency
 from getframes_xr.io.store import save_frames
@@ -212,9 +213,7 @@ def compare(run: Run, truth: xr.Dataset, night: Experiment, ruined: Sequence[int
     )
     share = share / np.median(share)
     bad = np.isin([record["frame"] for record in records], list(ruined))
-    named = sum(
-        bool(record["verdict"]) and record["verdict"] != "used" for record in np.array(records, dtype=object)[bad]
-    )
+    named = sum(not Verdict.from_dict(record).used for record in np.array(records, dtype=object)[bad])
     found = [
         Figure("transforms, rms over corners", float(np.sqrt((error**2).mean())), 0.03, "px"),
         Figure("transforms, worst frame", float(np.sqrt((error**2).mean(axis=(1, 2))).max()), 0.08, "px"),

@@ -1,4 +1,4 @@
-"""A manifest of 70 invented frames: an alt-azimuth night with clouds, a trailed frame and one that did not match."""
+"""A manifest of 70 invented frames: an alt-azimuth night with clouds, trailed frames and one that did not match."""
 
 from __future__ import annotations
 
@@ -10,6 +10,16 @@ import numpy as np
 from astropy.io import fits
 from PIL import Image
 
+from getframes_xr.core.verdict import Reason, Verdict
+from getframes_xr.workflows.run_folder import plain
+
+RUINED = {
+    11: Verdict(Reason.ELONGATED, {"elongation": 0.52, "most": 0.35}),
+    12: Verdict(Reason.ELONGATED, {"elongation": 0.41, "most": 0.35}),
+    40: Verdict(Reason.TOO_DIM, {"transparency": 0.02, "weight": 0.001, "light": 0.02}),
+    57: Verdict(Reason.NO_MATCH, {"stars": 3, "elongation": float("nan")}),
+}
+
 
 def manifest(frames: int = 70, seed: int = 5) -> dict[str, Any]:
     """Facts of a run as the session workflow writes them."""
@@ -18,9 +28,7 @@ def manifest(frames: int = 70, seed: int = 5) -> dict[str, Any]:
     rows = []
     for place in range(frames):
         phase = place / max(1, frames - 1)
-        ruined = {11: "elongation 0.52 > 0.35", 40: "transparency 0.02, weight 0.001", 57: "no match: 3 pairs"}.get(
-            place
-        )
+        verdict = RUINED.get(place, Verdict(Reason.USED))
         sky = 210 + 25 * phase + draws.normal(0, 1.5)
         rows.append(
             {
@@ -28,8 +36,8 @@ def manifest(frames: int = 70, seed: int = 5) -> dict[str, Any]:
                 "file": f"/data/night/light_{place:04d}.fits",
                 "time": str(start + np.timedelta64(int(22.5e3 * place), "ms")),
                 "exposure_s": 20.0,
-                "used": ruined is None,
-                "verdict": ruined or "used",
+                "used": verdict.used,
+                **verdict.to_dict(),
                 "n_stars": int(900 - 300 * phase + draws.normal(0, 15)),
                 "n_matched": 3 if place == 57 else int(420 + draws.normal(0, 12)),
                 "rms_px": None if place == 57 else 0.11 + abs(draws.normal(0, 0.015)),
@@ -65,10 +73,12 @@ def manifest(frames: int = 70, seed: int = 5) -> dict[str, Any]:
             {
                 "file": "light_0003_copy.fits",
                 "kind": "light",
-                "verdict": "left out",
-                "reason": "same exposure as light_0003.fits",
+                "status": "duplicate",
+                "remark": "same exposure as light_0003.fits",
             },
-            {"file": "light_0070.fits", "kind": "light", "verdict": "set aside", "reason": "truncated: 1.2 of 4.1 MB"},
+            {"file": "light_0070.fits", "kind": "light", "status": "unusable", "remark": "truncated: 1.2 of 4.1 MB"},
+            {"file": "light_0000.fits", "kind": "light", "status": "used", "remark": "kind by the file's name"},
+            {"file": "notes.txt", "kind": "", "status": "foreign", "remark": "not a FITS file (.txt)"},
         ],
         "frames": rows,
         "reference_frame": 33,
@@ -123,5 +133,5 @@ def run_folder(path: Path, facts: dict[str, Any] | None = None, shape: tuple[int
     fits.HDUList([primary, fits.ImageHDU(np.stack([coverage] * 3), name="COVERAGE")]).writeto(
         path / "stack.fits", overwrite=True
     )
-    (path / "manifest.json").write_text(json.dumps(facts if facts is not None else manifest()))
+    (path / "manifest.json").write_text(json.dumps(plain(facts if facts is not None else manifest())))
     return path

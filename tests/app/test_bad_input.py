@@ -184,7 +184,7 @@ def test_a_full_disk_under_a_store_leaves_an_unfinished_store_that_says_so(tmp_p
 def test_a_session_where_nothing_registers(refused: Refused, tmp_path: Path) -> None:
     folder = lights(tmp_path / "night", frames=6, starless=True)
     line = refused("reduce", folder, "--out", "run")
-    assert "none of the 6 frames can be used: no match" in line
+    assert "none of the 6 frames can be used: no match (5), no other frame (1); frame " in line
     assert [name for name in products(tmp_path) if not name.endswith("manifest.json")] == []
 
 
@@ -209,7 +209,7 @@ def test_a_truncated_frame_is_set_aside_and_the_run_goes_on(tmp_path: Path) -> N
     facts = json.loads((tmp_path / "run" / "manifest.json").read_text())
     assert sum(frame["used"] for frame in facts["frames"]) == 7
     aside = [item for item in facts["files"] if item["file"].endswith("light_003.fits")]
-    assert "truncated" in aside[0]["reason"]
+    assert "truncated" in aside[0]["remark"]
     assert "light_003.fits" in (tmp_path / "run" / "report.html").read_text()
 
 

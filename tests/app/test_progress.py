@@ -37,8 +37,14 @@ EVENTS = (
     ({"event": "PhaseSkipped", "phase": "moves"}, "moves: kept from before"),
     ({"event": "Session", "lights": 70, "hours": 0.39, "camera": "S50"}, "session: 70 light frames, 0.39 h, S50"),
     (
-        {"event": "FrameRejected", "frame": 3, "file": "/a/b_0003.fits", "reason": "elongation 0.5"},
-        "frame 3 (b_0003.fits) is not used: elongation 0.5",
+        {
+            "event": "FrameRejected",
+            "frame": 3,
+            "file": "/a/b_0003.fits",
+            "reason": "elongated",
+            "verdict": "shape: 0.5",
+        },
+        "frame 3 (b_0003.fits) is not used: shape: 0.5",
     ),
     ({"event": "Warning", "text": "2 files [are] duplicates"}, "warning: 2 files [are] duplicates"),
     ({"event": "Unheard"}, None),

@@ -79,7 +79,10 @@ def test_every_picture_is_described_and_can_be_decoded(html: str) -> None:
 def test_the_page_says_what_the_manifest_says(html: str) -> None:
     text = Page(html).text
     facts = manifest()
-    assert "67 of 70" in text
+    assert "66 of 70" in text
+    assert "4 frames measured but not used: elongated (2); no match; too dim." in text
+    assert "no match: 3 stars found (elongation unknown)" in text
+    assert "2 files set aside before measuring" in text and "not a FITS file" not in text
     assert "16.2°" in text
     assert "2,000 × 1,200 px" in text
     assert "2 files are duplicates of others & were <left> out" in text
@@ -127,6 +130,24 @@ def test_parts_that_the_manifest_lacks_are_left_out(third: int, tmp_path: Path) 
         del facts[missing]
     folder = run_folder(tmp_path, facts, shape=(60, 80))
     assert context(folder)["sections"]
+
+
+def test_a_verdict_that_the_report_does_not_know_is_told_as_it_is_and_counted_apart(tmp_path: Path) -> None:
+    """A manifest of another version, one without verdicts, and one that says used of a frame that is not."""
+    from getframes_xr.app.report.page import Run, frames_section
+
+    frames = [
+        {"frame": 0, "used": False, "reason": "no_sky", "numbers": {}, "verdict": "words that nobody reads back"},
+        {"frame": 1, "used": False, "reason": "too_windy", "numbers": {"wind": 9}, "verdict": "too windy: 9 m/s"},
+        {"frame": 2, "used": False},
+        {"frame": 3, "used": False, "reason": "used", "numbers": {}},
+        {"frame": 4, "used": False, "reason": "elongated", "numbers": 3},
+    ]
+    (tmp_path / "manifest.json").write_text(json.dumps({"frames": frames}))
+    section = frames_section(Run(tmp_path))
+    assert section.words == "5 frames measured but not used: no sky; not said (4)."
+    told = [row[-1] for row in section.tables[0].rows]
+    assert told == ["sky could not be measured in every band", "too windy: 9 m/s", "not said", "not said", "not said"]
 
 
 @pytest.mark.parametrize(

@@ -98,7 +98,6 @@ def turned(frames: xr.Dataset) -> xr.Dataset:
         {
             "transform": (("time", "axis", "term"), transform),
             "verified": ("time", np.ones(n, bool)), "used": ("time", np.ones(n, bool)),
-            "verdict": ("time", np.array(["used"] * n, object)),
             "transparency": ("time", np.ones(n)), "fwhm_px": ("time", np.full(n, 3.0)),
             "sky": (("time", "band", "plane_term"), np.stack([400 * ones, 0 * ones, 0 * ones], axis=-1)),
             "variance": (("time", "band"), 500 * ones), "weight": (("time", "band"), ones / 500),

@@ -186,7 +186,7 @@ def test_a_session_does_not_take_a_product_for_a_raw_frame(tmp_path):
     save_image(product(())[0], tmp_path / "n" / "result.fits")
     files = open_session(tmp_path)["files"]
     row = list(files.file.values).index("n/result.fits") if "n/result.fits" in files.file.values else -1
-    assert files.verdict.values[row] == "product" and (files.verdict.values == "used").sum() == 4
+    assert files.status.values[row] == "product" and (files.status.values == "used").sum() == 4
 
 
 @pytest.mark.parametrize("dtype", ["u1", "i2", "u2", "i4", "u4", "i8", "u8", "f4", "f8"])

@@ -33,15 +33,15 @@ def put(path, kind="Light", seconds=0, exposure=10.0, shape=(12, 16), array=None
 
 
 def rows(session):
-    """The table of files as {file: (kind, verdict, node, frame)}."""
+    """The table of files as {file: (kind, status, node, frame)}."""
     table = session["files"]
-    names = ("kind", "verdict", "node", "frame")
+    names = ("kind", "status", "node", "frame")
     return {str(table.file.values[i]): tuple(table[n].values[i] for n in names) for i in range(table.sizes["item"])}
 
 
-def reason(session, file):
+def remark(session, file):
     table = session["files"]
-    return str(table.reason.values[list(table.file.values).index(file)])
+    return str(table.remark.values[list(table.file.values).index(file)])
 
 
 @pytest.fixture
@@ -65,8 +65,8 @@ def test_frames_are_sorted_by_kind_from_header_name_and_folder(night):
     assert list(session["lights"].file.values) == [f"night1/b_{i}.fits" for i in (2, 1, 0)] + [
         f"night2/a_{i}.fits" for i in (0, 1, 2)]  # fmt: skip
     assert list(session["lights"].frame.values) == list(range(6))
-    assert reason(session, "darks/x_0.fits") == "kind by the folder's name"
-    assert reason(session, "flat_000.fits") == "kind by the file's name"
+    assert remark(session, "darks/x_0.fits") == "kind by the folder's name"
+    assert remark(session, "flat_000.fits") == "kind by the file's name"
 
 
 def test_opening_a_session_runs_no_task(night, refuses_to_compute):
@@ -128,7 +128,7 @@ def test_frames_of_other_kinds_with_equal_pixels_are_no_repeats(tmp_path):
     assert {row[1] for row in rows(open_session(tmp_path)).values()} == {"used"}
 
 
-def test_what_cannot_be_used_is_set_aside_with_its_reason(night):
+def test_what_cannot_be_used_is_set_aside_with_a_remark(night):
     whole = (night / "night1" / "b_0.fits").read_bytes()
     (night / "cut.fits").write_bytes(whole[:-3000])
     (night / "empty.fits").write_bytes(b"")
@@ -137,8 +137,8 @@ def test_what_cannot_be_used_is_set_aside_with_its_reason(night):
     (night / "preview.jpg").write_bytes(b"\xff\xd8")
     session = open_session(night)
     assert session["lights"].sizes["time"] == 6
-    assert "truncated" in reason(session, "cut.fits") and "of 12 rows are whole" in reason(session, "cut.fits")
-    assert "0 bytes" in reason(session, "empty.fits") and "not a FITS file" in reason(session, "page.fits")
+    assert "truncated" in remark(session, "cut.fits") and "of 12 rows are whole" in remark(session, "cut.fits")
+    assert "0 bytes" in remark(session, "empty.fits") and "not a FITS file" in remark(session, "page.fits")
     table = rows(session)
     assert table["notes.txt"][1] == table["preview.jpg"][1] == "foreign"
     assert table["cut.fits"][1] == "unusable" and "3 files unusable" in session.attrs["notes"]
@@ -157,8 +157,8 @@ def test_a_dwarf_folder_with_names_in_any_script_is_understood(tmp_path):
     lights = session["lights"]
     assert lights.sizes["time"] == 3 and list(lights.exposure_s.values) == [15.0] * 3
     assert lights.attrs["object"] == "仙女座星系" and json.loads(session.attrs["shots_info"])[""]["gain"] == 60
-    verdicts = {name[:6]: row[1] for name, row in rows(session).items()}
-    assert verdicts["failed"] == "flagged" and verdicts["stacke"] == "product"
+    statuses = {name[:6]: row[1] for name, row in rows(session).items()}
+    assert statuses["failed"] == "flagged" and statuses["stacke"] == "product"
 
 
 def test_run_folders_stores_and_hidden_files_are_not_searched(night):

@@ -104,6 +104,7 @@ FILES = {"open_frames", "open_session"}  # below: they read headers, no pixels
 NOT_LAZY = {
     "as_producer": "gives a producer, not data; tested below",
     "client": "starts a cluster",
+    "leave_out": "arithmetic on a loaded table",
     "load_experiment": "reads a TOML file",
     "memory": "sets a budget",
     "normalise": "arithmetic on loaded tables",

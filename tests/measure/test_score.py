@@ -9,6 +9,7 @@ from getframes_xr.core.errors import DataError
 from getframes_xr.measure.registration import register
 from getframes_xr.measure.score import score
 from getframes_xr.reduce.normalise import normalise
+from getframes_xr.workflows.session import keep_best
 from tests.measure.star_tables import move_of, sky_of, star_table
 
 
@@ -38,15 +39,28 @@ def test_every_rejected_frame_has_a_reason() -> None:
     for table in (moves, normalise(stars, moves)):
         found = score(stars, table)
         assert found["score"].values[3] == 0 and not found["used"].values[3]
-        assert "no match" in found["verdict"].values[3]
+        assert found["reason"].values[3] == "no_match" and "no match" in found["verdict"].values[3]
         assert (found["score"].values[found["used"].values] > 0).all()
 
 
-def test_a_frame_that_could_not_be_measured_is_not_used() -> None:
+def test_a_score_leaves_no_frame_out() -> None:
+    """The run stacks a frame whose width is not known (its weight needs none), so the score may not say it is out."""
     stars = night()
-    stars["variance"].values[1] = np.nan
-    found = score(stars)
-    assert not found["used"].values[1] and "could not be measured" in found["verdict"].values[1]
+    stars["fwhm_px"].values[1] = stars["star_fwhm_px"].values[1] = np.nan
+    moves = normalise(stars, register(stars))
+    assert moves["used"].all() and np.isnan(moves["fwhm_px"].values[1])
+    for found in (score(stars), score(stars, moves)):
+        assert found["used"].all() and (found["reason"] == "used").all() and (found["verdict"] == "used").all()
+        assert np.isnan(found["score"].values[1]) and (np.delete(found["score"].values, 1) > 0).all()
+    order = [5, 6, 0, 1, 2, 4, 7]
+    shuffled = moves.isel(time=order)  # in any order of the frames, and one that is out among them
+    shuffled["used"].values[1] = False
+    kept = keep_best(shuffled, score(stars.isel(time=order), shuffled), 0.8)
+    assert kept["frame"].values[~kept["used"].values].tolist() == [1, 6]
+    assert kept["reason"].values[[1, 5]].tolist() == ["not_among_best", "by_hand"]
+    assert kept["verdict"].values[1] == "score unknown: not among the best 80%"
+    with pytest.raises(DataError, match="different frames"):
+        keep_best(moves, score(stars.isel(time=order), shuffled), 0.8)
 
 
 def test_tables_of_different_frames_are_refused() -> None:

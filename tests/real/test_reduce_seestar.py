@@ -34,7 +34,7 @@ def m94(real: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 def test_every_frame_of_m94_is_used_and_nothing_is_taken_for_a_trail(m94: Run, run_a: Run) -> None:
     for run, count in ((m94, 16), (run_a, 8)):
-        assert [record["verdict"] for record in run.manifest["frames"]] == ["used"] * count
+        assert [record["reason"] for record in run.manifest["frames"]] == ["used"] * count
         assert run.manifest["lines"] == []
         assert max(record["rms_px"] for record in run.manifest["frames"]) <= 2 * 0.3
         text = " ".join(run.manifest["session"]["warnings"])

@@ -22,8 +22,8 @@ def hatp32(real):
 
 
 def test_hatp32_has_142_frames_and_4_repeats_stored_in_another_form(hatp32):
-    verdicts = list(hatp32["files"].verdict.values)
-    assert verdicts.count("used") == 142 and verdicts.count("duplicate") == 4 and verdicts.count("foreign") == 1
+    statuses = list(hatp32["files"].status.values)
+    assert statuses.count("used") == 142 and statuses.count("duplicate") == 4 and statuses.count("foreign") == 1
     lights = hatp32["lights"]
     assert dict(lights.sizes) == {"time": 142, "y": 500, "x": 650} and lights.adu.dtype == np.int16
     assert sum(str(f).startswith("plain/") for f in lights.file.values) == 4

@@ -54,11 +54,11 @@ def test_clouds_streaks_and_strangers_are_left_out_and_named() -> None:
     stars["elongation"].values[9] = 0.5
     found = normalise(stars, register(stars))
     assert np.array_equal(np.flatnonzero(~found["used"].values), [4, 7, 9])
+    assert found["reason"].values[[4, 7, 9]].tolist() == ["too_dim", "elongated", "no_match"]
     verdict = found["verdict"].values
-    assert verdict[4].startswith("transparency 0.12, weight 0.0")
-    assert verdict[7].startswith("shape: elongation 0.5")
-    assert "no match" in verdict[9] and "shape: elongation 0.50" in verdict[9]
-    assert (found["weight"].values[[4, 7, 9]] == 0).all()
+    assert verdict[4].startswith("transparency 0.12, weight 0.0") and verdict[7].startswith("shape: elongation 0.5")
+    assert verdict[9] == "no match: 0 stars found (elongation 0.50), no pattern in common with the reference"
+    assert (found["weight"].values[[4, 7, 9]] == 0).all() and (np.delete(found["weight"].values, [4, 7, 9]) > 0).all()
     assert (verdict[found["used"].values] == "used").all()
 
 
@@ -76,7 +76,11 @@ def test_a_frame_behind_a_tree_is_left_out_though_its_sky_is_dark() -> None:
     _, _, stars = night([1.0, 1.02, 0.25, 0.99])
     stars["variance"].values[2] = 40.0
     found = normalise(stars, register(stars))
-    assert not found["used"].values[2] and "transparency 0.25" in found["verdict"].values[2]
+    assert not found["used"].values[2] and found["reason"].values[2] == "too_dim"
+    # the sky is dark, so the weight alone (0.25^2 x 120 / 40 of the median) would have kept it
+    numbers = found["reason_numbers"].isel(time=2).dropna("number")
+    assert numbers["number"].values.tolist() == ["transparency", "weight", "light"]
+    assert numbers.values == pytest.approx([0.25, 0.19, 0.245], rel=0.03)
 
 
 def test_short_exposures_are_not_taken_for_clouds() -> None:

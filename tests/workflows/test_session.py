@@ -58,7 +58,10 @@ def test_a_night_becomes_a_stack_with_every_decision_written_down(run: Run) -> N
     by_frame = {record["frame"]: record for record in manifest["frames"]}
     assert len(by_frame) == nights.N
     assert [n for n, record in by_frame.items() if not record["used"]] == [nights.KNOCKED]
-    assert by_frame[nights.KNOCKED]["verdict"].startswith("shape: elongation")
+    knocked = by_frame[nights.KNOCKED]
+    assert knocked["reason"] == "elongated" and knocked["numbers"]["elongation"] == knocked["elongation"]
+    assert knocked["verdict"] == "shape: elongation {elongation:.2f}, at most {most:.2f}".format(**knocked["numbers"])
+    assert {record["verdict"] for record in by_frame.values() if record["used"]} == {"used"}
     assert by_frame[0]["file"] == "light/frame_00000.fits" and by_frame[0]["time"].startswith("2000-01-01T00:00:05")
     assert [line["frame"] for line in manifest["lines"]] == [nights.TRAILED]
     assert manifest["units"] == "electron" and manifest["session"]["masters"] == []
@@ -66,6 +69,9 @@ def test_a_night_becomes_a_stack_with_every_decision_written_down(run: Run) -> N
     assert funnel["files found"] == nights.N and funnel["stacked"] == nights.N - 1
     names = [event["event"] for event in events_of(run.folder)]
     assert names[0] == "Session" and names[-1] == "Finished" and names.count("FrameRejected") == 1
+    (rejected,) = [event for event in events_of(run.folder) if event["event"] == "FrameRejected"]
+    same = ("frame", "file", "reason", "numbers", "verdict")
+    assert [rejected[name] for name in same] == [knocked[name] for name in same]
     assert run.summary["used"] == nights.N - 1
     for product in run.manifest["products"].values():
         assert (run.folder / product).stat().st_size > 1000
@@ -219,11 +225,10 @@ def test_a_truncated_frame_is_set_aside_and_the_run_goes_on(files: Path, tmp_pat
     (tmp_path / "fits" / "light" / "notes.fits").write_text("not a FITS file")
     found = reduce_session(tmp_path / "fits", out=tmp_path / "out", options=ReduceOptions(lines=False))
     assert found.summary["frames"] == nights.N - 1 and found.summary["used"] == nights.N - 2
-    reasons = {
-        Path(f["file"]).name: f["reason"] for f in found.manifest["files"] if f["verdict"] != "used" and f["reason"]
-    }
-    assert set(reasons) == {"frame_00002.fits", "notes.fits"}
-    assert all("\n" not in reason for reason in reasons.values())
+    aside = {Path(f["file"]).name: f for f in found.manifest["files"] if f["status"] != "used"}
+    assert set(aside) == {"frame_00002.fits", "notes.fits"}
+    assert {file["status"] for file in aside.values()} == {"unusable"}
+    assert all(file["remark"] and "\n" not in file["remark"] for file in aside.values())
 
 
 def test_a_session_where_nothing_registers_is_one_line(tmp_path: Path) -> None:
@@ -232,7 +237,9 @@ def test_a_session_where_nothing_registers_is_one_line(tmp_path: Path) -> None:
     gx.save_fits_frames(blank[["adu"]], tmp_path / "light")
     with pytest.raises(RegistrationError) as caught:
         reduce_session(tmp_path / "light", out=tmp_path / "out")
-    assert str(caught.value).startswith("none of the 5 frames can be used:") and "\n" not in str(caught.value)
+    assert str(caught.value).startswith("none of the 5 frames can be used: no match (") and "\n" not in str(
+        caught.value
+    )
     assert not (tmp_path / "out" / "stack.fits").exists() and not (tmp_path / "out" / "manifest.json").exists()
 
 
@@ -296,9 +303,15 @@ def test_a_frame_list_and_a_share_to_keep_choose_frames(files: Path, tmp_path: P
     (tmp_path / "list.txt").write_text("\n".join(f"frame_{n:05d}.fits" for n in (0, 1, 2, 3, 5, 6, 8, 9)) + "\n")
     options = ReduceOptions(frame_list=str(tmp_path / "list.txt"), keep=0.5, canvas="reference", lines=False)
     found = reduce_session(files / "fits", out=tmp_path / "out", options=options)
-    verdicts = {record["frame"]: record["verdict"] for record in found.manifest["frames"]}
-    assert set(verdicts) == {0, 1, 2, 3, 5, 6, 8, 9}
-    assert sorted(verdicts.values()).count("used") == 4
-    assert sum("not among the best 50%" in verdict for verdict in verdicts.values()) == 4
+    records = {record["frame"]: record for record in found.manifest["frames"]}
+    assert set(records) == {0, 1, 2, 3, 5, 6, 8, 9}
+    out = [record for record in records.values() if record["reason"] == "not_among_best"]
+    kept = [record for record in records.values() if record["reason"] == "used"]
+    assert len(out) == len(kept) == 4 and {record["used"] for record in kept} == {True}
+    assert max(record["score"] for record in out) <= min(record["score"] for record in kept)
+    for record in out:
+        assert record["numbers"] == {"score": record["score"], "keep": 0.5} and not record["used"]
+        assert record["verdict"] == f"score {record['score']:.2f}: not among the best 50%"
+        assert set(record["weight"].values()) == {0.0}
     assert found.manifest["canvas"] == {"y": [0, nights.SHAPE[0]], "x": [0, nights.SHAPE[1]]}
     assert "lines" not in found.manifest["phases"]

@@ -8,8 +8,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import re
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -21,6 +19,8 @@ import numpy as np
 from getframes_xr.app.report import FIGURES, figures
 from getframes_xr.app.report.figures import Array, Axis, Picture
 from getframes_xr.core.errors import DataError
+from getframes_xr.core.verdict import Verdict, counted
+from getframes_xr.core.vocabulary import FileStatus
 
 NAN = float("nan")
 FEW_ROWS = 14
@@ -105,6 +105,7 @@ class Run:
         self.facts: dict[str, Any] = facts
         self.frames: list[dict[str, Any]] = [item for item in self.list("frames") if isinstance(item, dict)]
         self.used: Array = np.array([bool(item.get("used")) for item in self.frames], bool)
+        self.verdicts: list[Verdict | None] = [_verdict(item) for item in self.frames]
         self.units = {"electron": "e⁻", "adu": "ADU"}.get(str(facts.get("units", "")), str(facts.get("units") or ""))
 
     def list(self, name: str) -> list[Any]:
@@ -200,34 +201,45 @@ def frames_section(run: Run) -> Section:
         steps = [("measured", len(run.frames)), ("used", int(run.used.sum()))]
     widest = max((count for _, count in steps), default=0)
     section.bars = [(name, f"{count:,}", 100.0 * count / widest) for name, count in steps] if widest else []
-    lost = [item for item in run.frames if not item.get("used")]
+    lost = [(item, verdict) for item, verdict in zip(run.frames, run.verdicts, strict=True) if not item.get("used")]
     if lost:
-        reasons = Counter(_kind_of(str(item.get("verdict") or "not said")) for item in lost)
-        named = (f"{reason} ({count})" if count > 1 else reason for reason, count in reasons.most_common())
+        counts = [(r.label, count) for r, count in counted(verdict for _, verdict in lost if verdict is not None)]
+        silent = len(lost) - sum(count for _, count in counts)
+        counts += [("not said", silent)] if silent else []
+        named = (f"{label} ({count})" if count > 1 else label for label, count in counts)
         section.words = f"{plural(len(lost), 'frame')} measured but not used: {'; '.join(named)}."
-        rows = [(str(i.get("frame", "")), _name(i.get("file")), str(i.get("verdict") or "not said")) for i in lost]
+        rows = [(str(i.get("frame", "")), _name(i.get("file")), _told(i, verdict)) for i, verdict in lost]
         section.tables.append(
             Table(("frame", "file", "reason"), rows, frozenset({"frame"}), "Frames not used", len(rows) > FEW_ROWS)
         )
     elif run.frames:
         section.words = "Every frame that was measured is in the stack."
-    aside = [
-        f
-        for f in run.list("files")
-        if isinstance(f, dict) and str(f.get("verdict", "used")) not in {"used", "ok", "foreign"}
-    ]
+    aside = [f for f in run.list("files") if isinstance(f, dict) and _set_aside(f)]
     if aside:
-        rows = [
-            (_name(f.get("file")), str(f.get("kind") or ""), str(f.get("reason") or f.get("verdict"))) for f in aside
-        ]
+        rows = [(_name(f.get("file")), str(f.get("kind") or ""), str(f.get("remark") or f["status"])) for f in aside]
         title = f"{plural(len(rows), 'file')} set aside before measuring"
         section.tables.append(Table(("file", "kind", "reason"), rows, frozenset(), title, len(rows) > FEW_ROWS))
     return section
 
 
-def _kind_of(verdict: str) -> str:
-    """The words of a reason without its numbers, so that equal reasons can be counted."""
-    return re.sub(r"[\s:,(=]*[<>=]*\s*-?\d.*$", "", verdict).strip() or verdict
+def _set_aside(file: Mapping[str, Any]) -> bool:
+    return file.get("status") in {status.value for status in FileStatus if status.set_aside}
+
+
+def _verdict(item: Mapping[str, Any]) -> Verdict | None:
+    """The verdict of a frame's record, None where it holds none that this version knows or one that it contradicts."""
+    try:
+        verdict = Verdict.from_dict(item)
+    except (DataError, TypeError, ValueError, AttributeError):
+        return None
+    return verdict if verdict.used == bool(item.get("used")) else None
+
+
+def _told(item: Mapping[str, Any], verdict: Verdict | None) -> str:
+    """The verdict as a sentence; as the record has it where this version does not know its reason."""
+    if verdict is not None:
+        return str(verdict)
+    return "used" if item.get("used") else str(item.get("verdict") or "not said")
 
 
 def _name(path: Any) -> str:
@@ -472,16 +484,15 @@ def frame_table_section(run: Run) -> Section:
     }
     shown = {name: title for name, title in columns.items() if any(item.get(name) is not None for item in run.frames)}
     rows = [
-        [*(number(item.get(name)) for name in shown), _clock(item.get("time")), _name(item.get("file")), _verdict(item)]
-        for item in run.frames
+        [
+            *(number(item.get(name)) for name in shown),
+            *(_clock(item.get("time")), _name(item.get("file")), _told(item, verdict)),
+        ]
+        for item, verdict in zip(run.frames, run.verdicts, strict=True)
     ]
     titles = (*shown.values(), "time (UTC)", "file", "verdict")
     section.tables.append(Table(titles, rows, frozenset(shown.values()), f"{plural(len(rows), 'frame')}", True))
     return section
-
-
-def _verdict(item: Mapping[str, Any]) -> str:
-    return "used" if item.get("used") else str(item.get("verdict") or "not used")
 
 
 def _clock(time: Any) -> str:
