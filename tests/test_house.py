@@ -13,10 +13,11 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parents[1] / "getframes_xr"
 MODULES = sorted(PACKAGE.rglob("*.py"))
-GROUND = {"core", "engine"}
+GROUND = {"core", "engine", "face"}
 MAY_IMPORT = {
     "core": set(),
     "engine": {"core"},
+    "face": {"core", "engine"},
     "light": GROUND,
     "detector": GROUND,
     "io": GROUND,
@@ -29,8 +30,12 @@ MAY_IMPORT = {
 
 def imported(path: Path) -> Iterator[str]:
     """Every imported name, those in functions and under TYPE_CHECKING too."""
+    yield from imports_of(path.read_text(), path)
+
+
+def imports_of(source: str, path: Path) -> Iterator[str]:
     here = ("getframes_xr", *path.relative_to(PACKAGE).with_suffix("").parts)
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -53,8 +58,37 @@ def test_a_room_imports_only_rooms_below_it(path: Path) -> None:
             assert parts[1] in MAY_IMPORT[room], f"{path.name} in {room}/ imports {name}"
 
 
+def test_a_climb_is_seen() -> None:
+    """The tests above can fail: planted imports are found, deferred ones and those under TYPE_CHECKING too."""
+    source = "def f():\n    from getframes_xr.app.demo import x\nif TYPE_CHECKING:\n    from ..io import store\n"
+    path = PACKAGE / "engine" / "planted.py"
+    found = list(imports_of(source, path))
+    assert "getframes_xr.app.demo.x" in found and "getframes_xr.io.store" in found
+
+
+def test_nothing_climbs_by_name() -> None:
+    """What imports cannot see: a module looked up by its name, the front door asked from inside."""
+    doors = {"__init__.py", "app/when_xarray_loads.py"}  # the door itself, and ``.gx`` when xarray loads
+    families = re.compile(r"(light/sources|light/psf|detector/stages|io/formats|reduce/reject)/__init__\.py")
+    for path in MODULES:
+        where, text = str(path.relative_to(PACKAGE)), path.read_text()
+        if where in doors or families.fullmatch(where) or room_of(path) == "app":
+            continue  # a family loads its members, which lie in its own folder; nothing is above app/
+        found = [name for name in imported(path) if name in {"importlib", "importlib.import_module", "getframes_xr"}]
+        assert not found and "import_module" not in text and "__import__" not in text, f"{where} imports {found}"
+        modules = re.findall(r"sys\.modules\S*", text)
+        assert all("distributed" in lookup for lookup in modules), f"{where} looks modules up: {modules}"
+
+
+def test_the_engine_knows_neither_dask_nor_xarray() -> None:
+    for path in MODULES:
+        if room_of(path) == "engine":
+            found = [name for name in imported(path) if name.split(".")[0] in {"dask", "distributed", "xarray"}]
+            assert not found, f"{path.name} imports {found}"
+
+
 def test_only_the_lazy_face_knows_dask_graphs() -> None:
-    allowed = {"engine/lazy.py", "engine/graph.py"}
+    allowed = {"face/lazy.py", "face/graph.py"}
     graph = re.compile(r"^(dask\.(blockwise|layers|highlevelgraph|_task_spec|core|base|delayed|array))")
     for path in MODULES:
         where = str(path.relative_to(PACKAGE))
@@ -65,7 +99,7 @@ def test_only_the_lazy_face_knows_dask_graphs() -> None:
 
 def test_only_io_reads_files_of_frames() -> None:
     for path in MODULES:
-        if room_of(path) in {"core", "engine", "light", "detector", "measure", "reduce"}:
+        if room_of(path) in {"core", "engine", "face", "light", "detector", "measure", "reduce"}:
             found = [n for n in imported(path) if n.startswith(("astropy.io.fits", "zarr", "tifffile", "PIL"))]
             assert not found, f"{path.name} imports {found}"
 

@@ -36,14 +36,14 @@ class GxAccessor:
 
     def compute(self) -> Any:
         """Load exactly the window that is shown, whatever its chunks."""
-        from getframes_xr.engine.lazy import compute
+        from getframes_xr.face.lazy import compute
 
         found = compute(self._dataset())
         return found if isinstance(self._data, xr.Dataset) else found[next(iter(found.data_vars))]
 
     def plan(self, memory: str | int | None = None) -> Any:
         """What computing this would cost (``gx.plan``)."""
-        from getframes_xr.engine.plan import plan
+        from getframes_xr.workflows.plan import plan
 
         return plan(self._dataset(), memory=memory)
 
@@ -82,8 +82,8 @@ class GxAccessor:
 
     def shift_origin(self, y: int = 0, x: int = 0) -> xr.Dataset:
         """Count pixels from another origin: pixel (0, 0) becomes (y, x); CFA pattern and WCS follow, values stay."""
-        from getframes_xr.engine.lazy import as_producer, lazy
         from getframes_xr.engine.shifted import Shifted
+        from getframes_xr.face.lazy import as_producer, lazy
 
         return lazy(Shifted(as_producer(self._dataset()), int(y), int(x)))
 

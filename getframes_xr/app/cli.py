@@ -109,7 +109,7 @@ def _print(text: str) -> None:
 @contextmanager
 def _settings(memory: str | None, scheduler: str | None) -> Iterator[None]:
     """Budget and scheduler of one command."""
-    from getframes_xr.engine.budget import memory as budget
+    from getframes_xr.face.budget import memory as budget
 
     with nullcontext() if memory is None else budget(memory), _scheduled(scheduler):
         yield
@@ -120,7 +120,7 @@ def _scheduled(scheduler: str | None) -> Iterator[None]:
     if scheduler is None:
         yield
     elif "://" in scheduler:
-        from getframes_xr.engine.cluster import client
+        from getframes_xr.workflows.cluster import client
 
         with client(scheduler):
             yield
@@ -441,7 +441,7 @@ def plan(
     debug: Debug = False,
 ) -> None:
     """Say what the work would cost before it starts: chunks, tasks, bytes, forecast peak memory."""
-    from getframes_xr.engine.plan import plan as forecast
+    from getframes_xr.workflows.plan import plan as forecast
 
     with _settings(None, scheduler):
         _print(str(forecast(_lights_of(source), memory=memory)))

@@ -115,6 +115,41 @@ def held_below(producer: Producer) -> list[Held]:
     return list(found.values())
 
 
+def touched_windows(
+    producer: Producer, window: Window, planes: Collection[str], targets: Collection[str]
+) -> dict[str, list[Window]]:
+    """Windows of the Handed producers named by their tokens that a window may touch; not of those behind another."""
+    found: dict[str, list[Window]] = {}
+    leads: dict[int, bool] = {}
+
+    def is_on_the_way(item: Producer) -> bool:
+        known = leads.get(id(item))
+        if known is None:
+            if isinstance(item, Handed):
+                known = item.token() in targets
+            else:
+                known = any(is_on_the_way(parent) for parent in item.parents)
+            leads[id(item)] = known
+        return known
+
+    def follow(item: Producer, asked: Window, wanted: frozenset[str]) -> None:
+        for ask in item.inputs(asked, wanted):
+            if not is_on_the_way(ask.parent):
+                continue
+            if isinstance(ask.parent, Handed):
+                windows = found.setdefault(ask.parent.token(), [])
+                if ask.window not in windows[-1:]:
+                    windows.append(ask.window)
+            else:
+                follow(ask.parent, ask.window, frozenset(ask.planes))
+
+    if isinstance(producer, Handed):
+        return {producer.token(): [window]} if producer.token() in targets else {}
+    if is_on_the_way(producer):
+        follow(producer, window, frozenset(planes))
+    return found
+
+
 @contextmanager
 def handed(values: Mapping[str, list[Patch]]) -> Iterator[None]:
     """Give the Handed producers of this task their blocks, by token."""

@@ -25,9 +25,9 @@ from zarr.codecs import BloscCodec
 from getframes_xr.core.digest import digest
 from getframes_xr.core.errors import StoreError
 from getframes_xr.core.window import Grid
-from getframes_xr.engine.coordinates import coordinates_of
 from getframes_xr.engine.producer import Producer
 from getframes_xr.engine.stage import HistoryStage
+from getframes_xr.face.coordinates import coordinates_of
 from getframes_xr.io.journal import PARTIAL
 from getframes_xr.io.recipe import describe
 from getframes_xr.io.shards import BLOSC, Codec, Layout, shard_shape

@@ -18,8 +18,8 @@ from xarray.core import indexing
 from getframes_xr.core.patch import Array
 from getframes_xr.core.vocabulary import BAND, TIME, Y
 from getframes_xr.core.window import Span, Window
-from getframes_xr.engine.coordinates import coordinates_of
 from getframes_xr.engine.producer import Producer
+from getframes_xr.face.coordinates import coordinates_of
 from getframes_xr.io.catalogue import Hdu
 from getframes_xr.io.fits import is_fits_name
 from getframes_xr.io.frames import producer_from

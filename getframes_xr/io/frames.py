@@ -19,8 +19,8 @@ import xarray as xr
 from getframes_xr.core.errors import DataError
 from getframes_xr.core.vocabulary import COLOUR_BANDS, FileStatus
 from getframes_xr.core.window import Grid, Span
-from getframes_xr.engine.lazy import lazy
 from getframes_xr.engine.producer import Producer
+from getframes_xr.face.lazy import lazy
 from getframes_xr.io.catalogue import Entry, Hdu, PathLike, catalogue, files_below, paths_of
 from getframes_xr.io.fits_frames import FitsFrames
 from getframes_xr.io.levels import BLACK_SHARE, NOTHING, Levels, levels_of, same_residues

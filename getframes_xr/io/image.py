@@ -25,10 +25,10 @@ from getframes_xr.core.errors import DataError
 from getframes_xr.core.patch import Patch
 from getframes_xr.core.vocabulary import BAND, PLANES, X, Y
 from getframes_xr.core.window import Grid, Span, Window
-from getframes_xr.engine.budget import limited_threads
-from getframes_xr.engine.forecast import choose, tiles_of
-from getframes_xr.engine.lazy import as_producer, run
 from getframes_xr.engine.producer import Producer
+from getframes_xr.face.budget import limited_threads
+from getframes_xr.face.forecast import choose, tiles_of
+from getframes_xr.face.lazy import as_producer, run
 from getframes_xr.io.fits import read_header, scan_all
 from getframes_xr.io.fits_pixels import read_image
 from getframes_xr.io.fits_writer import FileLayout, PathLike, Unit, WritePlanes, ascii_text, write_frame, written_whole

@@ -20,8 +20,8 @@ import xarray as xr
 from getframes_xr.core.errors import DataError, OptionError
 from getframes_xr.core.patch import Array, Patch
 from getframes_xr.core.window import Span, Window
-from getframes_xr.engine.lazy import as_producer, run
 from getframes_xr.engine.producer import Producer, Selected
+from getframes_xr.face.lazy import as_producer, run
 from getframes_xr.io.fits_writer import PathLike, written_whole
 from getframes_xr.io.header import wcs_values
 

@@ -22,7 +22,7 @@ import xarray as xr
 
 from getframes_xr.core.errors import DataError
 from getframes_xr.core.vocabulary import FileStatus
-from getframes_xr.engine.lazy import lazy
+from getframes_xr.face.lazy import lazy
 from getframes_xr.io.catalogue import Entry, Hdu, PathLike, catalogue, files_below
 from getframes_xr.io.frames import frames_of, is_store, open_frames
 

@@ -27,12 +27,12 @@ from getframes_xr.core.errors import DataError, OptionError, PlanError, StoreErr
 from getframes_xr.core.vocabulary import X, Y
 from getframes_xr.core.window import Grid, Span, Window
 from getframes_xr.engine.ask import Ask, Given, Sink
-from getframes_xr.engine.budget import limited_threads, text_of_bytes
-from getframes_xr.engine.forecast import Choice, asked_pixels, choose
-from getframes_xr.engine.foreign import foreign_below
 from getframes_xr.engine.held import Held
-from getframes_xr.engine.lazy import as_producer, lazy, run
 from getframes_xr.engine.producer import Producer
+from getframes_xr.face.budget import limited_threads, text_of_bytes
+from getframes_xr.face.forecast import Choice, asked_pixels, choose
+from getframes_xr.face.foreign import foreign_below
+from getframes_xr.face.lazy import as_producer, lazy, run
 from getframes_xr.io.creation import create_store, refused, root_of
 from getframes_xr.io.journal import Index, Journal, Mark, sweep
 from getframes_xr.io.recipe import differences

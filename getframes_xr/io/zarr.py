@@ -25,8 +25,8 @@ from getframes_xr.core.patch import Array, Patch
 from getframes_xr.core.vocabulary import BAND, TIME, Plane, X, Y
 from getframes_xr.core.window import Grid, Span, Window
 from getframes_xr.engine.ask import Given
-from getframes_xr.engine.lazy import lazy
 from getframes_xr.engine.producer import Producer, Read, Selected
+from getframes_xr.face.lazy import lazy
 from getframes_xr.io.journal import Index, Journal
 from getframes_xr.io.shards import Layout, read_box
 

@@ -11,7 +11,7 @@ import xarray as xr
 from getframes_xr.core.errors import DataError
 from getframes_xr.core.verdict import Reason, Verdicts
 from getframes_xr.core.vocabulary import TIME
-from getframes_xr.engine.tables import loaded
+from getframes_xr.face.tables import loaded
 
 
 def leave_out(moves: xr.Dataset, frames: xr.DataArray | np.ndarray[Any, Any] | Sequence[int]) -> xr.Dataset:

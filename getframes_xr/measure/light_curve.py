@@ -17,7 +17,7 @@ import numpy as np
 import xarray as xr
 
 from getframes_xr.core.errors import DataError, OptionError, RegistrationError
-from getframes_xr.engine.tables import loaded
+from getframes_xr.face.tables import loaded
 from getframes_xr.measure.photometry import checked_annulus, checked_radii, measured_stars
 
 Array = np.ndarray[Any, Any]

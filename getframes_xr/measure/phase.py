@@ -24,7 +24,7 @@ from getframes_xr.core.errors import DataError
 from getframes_xr.core.patch import Patch
 from getframes_xr.core.verdict import NUMBERS, Reason, Verdicts
 from getframes_xr.core.vocabulary import BAD
-from getframes_xr.engine.tables import Column, per_frame
+from getframes_xr.face.tables import Column, per_frame
 from getframes_xr.measure.stars import measured_planes
 
 Array = np.ndarray[Any, Any]

@@ -25,7 +25,7 @@ from getframes_xr.core.kernel import kernel
 from getframes_xr.core.patch import Patch
 from getframes_xr.core.vocabulary import UNUSABLE, Flag
 from getframes_xr.core.window import Grid
-from getframes_xr.engine.tables import Column, per_frame
+from getframes_xr.face.tables import Column, per_frame
 from getframes_xr.measure.background import lattice_of, select
 from getframes_xr.measure.centroid import centre_star, second_moments
 from getframes_xr.measure.overlap import overlap

@@ -21,7 +21,7 @@ import xarray as xr
 
 from getframes_xr.core.errors import DataError
 from getframes_xr.core.verdict import Reason, Verdicts
-from getframes_xr.engine.tables import loaded
+from getframes_xr.face.tables import loaded
 from getframes_xr.measure.affine import affine_transforms
 from getframes_xr.measure.defects import defects, static_detections
 from getframes_xr.measure.session_fit import VERIFY_FEWEST, VERIFY_SHARE, SessionFit

@@ -16,7 +16,7 @@ import xarray as xr
 
 from getframes_xr.core.errors import DataError
 from getframes_xr.core.verdict import Verdicts
-from getframes_xr.engine.tables import loaded
+from getframes_xr.face.tables import loaded
 from getframes_xr.measure.registration import SIMULATED
 
 

@@ -23,9 +23,9 @@ import xarray as xr
 from getframes_xr.core.errors import DataError, OptionError
 from getframes_xr.core.patch import Patch
 from getframes_xr.core.vocabulary import BAD, UNUSABLE, Flag
-from getframes_xr.engine.lazy import as_producer
 from getframes_xr.engine.producer import Producer
-from getframes_xr.engine.tables import Column, per_frame
+from getframes_xr.face.lazy import as_producer
+from getframes_xr.face.tables import Column, per_frame
 from getframes_xr.measure.background import BLOCK_PX, Lattice, background, lattice_of, smooth_levels
 from getframes_xr.measure.centroid import measure_positions, moments_at, ring_fluxes
 from getframes_xr.measure.detection import (

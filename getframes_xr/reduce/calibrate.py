@@ -29,9 +29,9 @@ from getframes_xr.core.vocabulary import PLANES, Flag, Plane
 from getframes_xr.core.window import Grid, Span, Window
 from getframes_xr.engine.ask import Ask, Few, Given, every
 from getframes_xr.engine.held import Held
-from getframes_xr.engine.lazy import as_producer, lazy
 from getframes_xr.engine.producer import Producer, with_flags
 from getframes_xr.engine.reduction import Batch, Reduction
+from getframes_xr.face.lazy import as_producer, lazy
 from getframes_xr.reduce.stack import producer_with_flags, sample_plane
 
 EQUAL_EXPOSURE = 1e-3  # relative; shutters differ by less, and 0.1 % of a dark is below its noise

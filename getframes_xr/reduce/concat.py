@@ -18,8 +18,8 @@ from getframes_xr.core.patch import Array, Patch
 from getframes_xr.core.vocabulary import Plane
 from getframes_xr.core.window import Grid, Span, Window
 from getframes_xr.engine.ask import Ask, Few, Given, every
-from getframes_xr.engine.lazy import as_producer, lazy
 from getframes_xr.engine.producer import Producer
+from getframes_xr.face.lazy import as_producer, lazy
 
 
 @dataclass(frozen=True, eq=False)

@@ -25,8 +25,8 @@ from getframes_xr.core.patch import Array, Patch
 from getframes_xr.core.vocabulary import COLOUR_BANDS, PLANES, UNUSABLE, Flag, Plane
 from getframes_xr.core.window import Grid, Span, Window
 from getframes_xr.engine.ask import Ask, Few, Given, every
-from getframes_xr.engine.lazy import lazy
 from getframes_xr.engine.producer import Producer, with_flags
+from getframes_xr.face.lazy import lazy
 from getframes_xr.reduce.regrid import span_of_bins, wcs_of_bins
 from getframes_xr.reduce.stack import producer_with_flags, sample_plane
 

@@ -22,9 +22,9 @@ from getframes_xr.core.vocabulary import BAD, Flag, Plane
 from getframes_xr.core.window import Grid, Span, Window
 from getframes_xr.engine.ask import Ask, Few, Given, every
 from getframes_xr.engine.held import Held
-from getframes_xr.engine.lazy import as_producer, lazy
 from getframes_xr.engine.producer import Producer
 from getframes_xr.engine.reduction import BLOCK_RANKS, Batch, Reduction
+from getframes_xr.face.lazy import as_producer, lazy
 from getframes_xr.reduce.canvas import (
     TILE_PX,
     FramePart,

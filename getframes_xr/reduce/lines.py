@@ -29,9 +29,9 @@ from getframes_xr.core.vocabulary import Plane
 from getframes_xr.core.window import Grid, Span, Window
 from getframes_xr.engine.ask import Ask, Few, Given, every
 from getframes_xr.engine.held import Held
-from getframes_xr.engine.lazy import lazy
 from getframes_xr.engine.producer import ArrayFrames, Producer
-from getframes_xr.engine.tables import loaded
+from getframes_xr.face.lazy import lazy
+from getframes_xr.face.tables import loaded
 from getframes_xr.reduce.first_image import clean_frames, read_first
 from getframes_xr.reduce.line_fit import FINE_PX, N_ANGLES, refine, strongest_line
 from getframes_xr.reduce.moves import Moves, read_moves

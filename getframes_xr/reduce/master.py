@@ -21,9 +21,9 @@ from getframes_xr.core.window import Grid, Span, Window
 from getframes_xr.engine.ask import Ask, Few, Given, every
 from getframes_xr.engine.collapse import Rule
 from getframes_xr.engine.held import Held
-from getframes_xr.engine.lazy import lazy
 from getframes_xr.engine.producer import Producer, with_flags
 from getframes_xr.engine.reduction import Batch, Reduction
+from getframes_xr.face.lazy import lazy
 from getframes_xr.reduce.stack import producer_with_flags, sample_plane, stacked
 
 _STRIP_ROWS = 256

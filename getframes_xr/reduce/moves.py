@@ -22,7 +22,7 @@ from getframes_xr.core.errors import DataError, RegistrationError
 from getframes_xr.core.patch import Array
 from getframes_xr.core.vocabulary import BAND, COLOUR_BANDS, TIME, cfa_band
 from getframes_xr.core.window import Grid
-from getframes_xr.engine.tables import loaded
+from getframes_xr.face.tables import loaded
 
 PER_FRAME = (
     "positions", "frames", "transforms", "transparency", "sky", "variances", "weights", "per_signal", "fwhm_px"

@@ -21,7 +21,7 @@ import xarray as xr
 from getframes_xr.core.errors import DataError
 from getframes_xr.core.kernel import kernel
 from getframes_xr.core.verdict import Reason, Verdicts
-from getframes_xr.engine.tables import loaded
+from getframes_xr.face.tables import loaded
 from getframes_xr.measure.background import BLOCK_PX, select
 from getframes_xr.measure.registration import most_elongation, too_elongated
 

@@ -27,9 +27,9 @@ from getframes_xr.core.patch import Array, Patch, by_band
 from getframes_xr.core.vocabulary import PLANES, Flag, Plane
 from getframes_xr.core.window import Grid, Span, Window
 from getframes_xr.engine.ask import Ask, Few, every
-from getframes_xr.engine.lazy import lazy
 from getframes_xr.engine.producer import Producer
 from getframes_xr.engine.reduction import BLOCK_RANKS, Batch, Reduction
+from getframes_xr.face.lazy import lazy
 from getframes_xr.reduce.canvas import (
     TILE_PX,
     CanvasName,

@@ -16,8 +16,8 @@ from getframes_xr.core.patch import Array
 from getframes_xr.core.vocabulary import BAND, TIME
 from getframes_xr.core.window import Grid
 from getframes_xr.engine.collapse import Rule, Stacked
-from getframes_xr.engine.lazy import as_producer, lazy
 from getframes_xr.engine.producer import Producer, Selected
+from getframes_xr.face.lazy import as_producer, lazy
 from getframes_xr.reduce.reject.noise_model import NoiseModel
 from getframes_xr.reduce.reject.sigma_clip import SigmaClip
 from getframes_xr.reduce.reject.winsor import Winsor

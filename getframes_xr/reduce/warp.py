@@ -23,8 +23,8 @@ from getframes_xr.core.patch import Array, Patch
 from getframes_xr.core.vocabulary import PLANES, UNUSABLE, Flag, Plane
 from getframes_xr.core.window import Grid, Span, Window
 from getframes_xr.engine.ask import Ask, Few, Given, every, some
-from getframes_xr.engine.lazy import as_producer, lazy
 from getframes_xr.engine.producer import Producer, with_flags
+from getframes_xr.face.lazy import as_producer, lazy
 from getframes_xr.reduce.interpolation import (
     TAPS,
     Interpolation,

@@ -28,12 +28,12 @@ from getframes_xr.core.window import Grid
 from getframes_xr.detector.camera import Camera
 from getframes_xr.detector.illumination import Illumination
 from getframes_xr.detector.quantum_efficiency import QuantumEfficiency
-from getframes_xr.engine.coordinates import coordinates_of
-from getframes_xr.engine.graph import chunks_of
-from getframes_xr.engine.lazy import lazy
 from getframes_xr.engine.producer import Producer
 from getframes_xr.engine.stage import STAGES
 from getframes_xr.engine.staged import Staged
+from getframes_xr.face.coordinates import coordinates_of
+from getframes_xr.face.graph import chunks_of
+from getframes_xr.face.lazy import lazy
 from getframes_xr.io.fits_engine import ProducerArray
 from getframes_xr.light.column import columns_beside
 from getframes_xr.light.exposures import Exposures

@@ -34,9 +34,8 @@ from getframes_xr.core.errors import DataError, RegistrationError
 from getframes_xr.core.options import Options
 from getframes_xr.core.verdict import Reason, Verdicts, counted
 from getframes_xr.core.vocabulary import Flag
-from getframes_xr.engine.lazy import as_producer
-from getframes_xr.engine.plan import memory as memory_budget
-from getframes_xr.engine.tables import loaded
+from getframes_xr.face.lazy import as_producer
+from getframes_xr.face.tables import loaded
 from getframes_xr.io.image import save_image
 from getframes_xr.io.pictures import save_png
 from getframes_xr.io.session import open_session
@@ -55,6 +54,7 @@ from getframes_xr.reduce.lines import find_lines, without_static
 from getframes_xr.reduce.master import master
 from getframes_xr.reduce.normalise import normalise
 from getframes_xr.reduce.splat import splat
+from getframes_xr.workflows.plan import memory as memory_budget
 from getframes_xr.workflows.run_folder import OnEvent, RunFolder, versions, write_whole
 
 FEW_STARS = 12  # matches per frame, below which shifts by phase correlation are tried as well

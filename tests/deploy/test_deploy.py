@@ -21,7 +21,7 @@ import numpy as np
 import pytest
 
 import getframes_xr as gx
-from getframes_xr.engine.budget import GIB, budget
+from getframes_xr.face.budget import GIB, budget
 from getframes_xr.io.journal import Journal
 from tests.io.slow_writer import FRAMES, night, slow_night
 

@@ -12,8 +12,8 @@ from astropy.wcs import WCS
 from getframes_xr.core.errors import DataError, StoreError
 from getframes_xr.core.vocabulary import cfa_band
 from getframes_xr.core.window import Grid, Span
-from getframes_xr.engine.lazy import lazy
 from getframes_xr.engine.producer import ArrayFrames
+from getframes_xr.face.lazy import lazy
 from getframes_xr.io.fits_writer import checksum, encode_checksum, write_frame
 from getframes_xr.io.frames import open_frames
 from getframes_xr.io.image import open_image, save_fits_frames, save_image

@@ -26,11 +26,11 @@ from getframes_xr.core.patch import Patch
 from getframes_xr.core.vocabulary import Plane
 from getframes_xr.core.window import Grid, Span, Window
 from getframes_xr.engine.ask import Ask, Few, Given, every, some
-from getframes_xr.engine.foreign import DaskFrames, foreign_below
 from getframes_xr.engine.held import Handed, Held, handed, held_below
-from getframes_xr.engine.lazy import as_producer, lazy
 from getframes_xr.engine.producer import Producer
 from getframes_xr.engine.reduction import Reduction
+from getframes_xr.face.foreign import DaskFrames, foreign_below
+from getframes_xr.face.lazy import as_producer, lazy
 from getframes_xr.reduce.splat import splat
 from tests.laws.producers import CASES, clean, moves_table, subclasses
 from tests.laws.rooms import import_all

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from getframes_xr.core.errors import DataError, OptionError, RegistrationError
-from getframes_xr.engine.lazy import lazy
+from getframes_xr.face.lazy import lazy
 from getframes_xr.measure.light_curve import light_curve, point_to_point
 from getframes_xr.measure.registration import register
 from getframes_xr.measure.stars import find_stars

@@ -7,7 +7,7 @@ import pytest
 from scipy.ndimage import gaussian_filter, shift
 
 from getframes_xr.core.errors import DataError
-from getframes_xr.engine.lazy import lazy
+from getframes_xr.face.lazy import lazy
 from getframes_xr.measure.phase import phase_shifts
 from getframes_xr.measure.registration import register
 from getframes_xr.measure.stars import find_stars

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from getframes_xr.core.errors import DataError, OptionError
-from getframes_xr.engine.lazy import lazy
+from getframes_xr.face.lazy import lazy
 from getframes_xr.measure.overlap import arc_tangent, overlap
 from getframes_xr.measure.photometry import aperture_photometry
 from tests.frames import held_frames

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from getframes_xr.core.errors import DataError
-from getframes_xr.engine.lazy import lazy
+from getframes_xr.face.lazy import lazy
 from getframes_xr.measure.matching import fit_similarity
 from getframes_xr.measure.pattern import consensus, mutual_pairs, triangles, vote
 from getframes_xr.measure.registration import register

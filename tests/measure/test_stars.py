@@ -7,7 +7,7 @@ import pytest
 import xarray as xr
 
 from getframes_xr.core.errors import DataError, OptionError
-from getframes_xr.engine.lazy import lazy
+from getframes_xr.face.lazy import lazy
 from getframes_xr.measure.background import lattice_of
 from getframes_xr.measure.stars import find_stars, scan_frame
 from tests.frames import held_frames

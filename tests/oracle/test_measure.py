@@ -10,7 +10,7 @@ from photutils.aperture import CircularAperture
 from photutils.aperture import aperture_photometry as photutils_photometry
 from photutils.geometry import circular_overlap_grid
 
-from getframes_xr.engine.lazy import lazy
+from getframes_xr.face.lazy import lazy
 from getframes_xr.measure.background import lattice_of
 from getframes_xr.measure.overlap import overlap
 from getframes_xr.measure.photometry import aperture_photometry

@@ -10,8 +10,8 @@ import xarray as xr
 
 from getframes_xr.core.vocabulary import COLOUR_BANDS, Flag, cfa_band
 from getframes_xr.core.window import Grid, Span
-from getframes_xr.engine.lazy import lazy
 from getframes_xr.engine.producer import ArrayFrames
+from getframes_xr.face.lazy import lazy
 
 READ_NOISE_E = 2.0
 SKY_E = {"red": 62.0, "green": 85.0, "blue": 55.0, "mono": 80.0}

@@ -9,8 +9,8 @@ import pytest
 
 from getframes_xr.core.window import Grid, Span, Window
 from getframes_xr.engine.collapse import Stacked
-from getframes_xr.engine.lazy import as_producer
 from getframes_xr.engine.producer import ArrayFrames
+from getframes_xr.face.lazy import as_producer
 from getframes_xr.reduce import reject
 from getframes_xr.reduce.binned import Binned
 from getframes_xr.reduce.calibrate import Calibrated
@@ -70,7 +70,7 @@ def test_the_forecast_of_memory_holds(name, share):
 
 
 def test_a_chain_of_users_calls_is_forecast_as_one_producer():
-    from getframes_xr.engine.lazy import lazy
+    from getframes_xr.face.lazy import lazy
     from getframes_xr.reduce.stack import stack
 
     chain = as_producer(stack(lazy(frames(flags=False))))

@@ -7,7 +7,7 @@ import pytest
 import xarray as xr
 
 from getframes_xr.core.errors import DataError, OptionError
-from getframes_xr.engine.lazy import lazy, producer_of
+from getframes_xr.face.lazy import lazy, producer_of
 from getframes_xr.reduce import reject
 from getframes_xr.reduce.stack import stack
 from tests.frames import held_frames

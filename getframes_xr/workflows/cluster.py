@@ -22,11 +22,10 @@ from distributed import Client, WorkerPlugin
 from getframes_xr.core.draws import Draws
 from getframes_xr.core.errors import OptionError
 from getframes_xr.core.window import Span
-from getframes_xr.engine.budget import bytes_of_text
+from getframes_xr.face.budget import bytes_of_text
 
 MMAP_BYTES: Final = 32 * 2**20  # glibc's own maximum of the adapted threshold
 TRIM_BYTES: Final = 2 * MMAP_BYTES
-_NEEDED: Final = ("observe", "calibrate", "find_stars", "stack", "warp", "splat", "open_frames", "save_frames")
 _TRIM_VARIABLE: Final = "MALLOC_TRIM_THRESHOLD_"
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of <malloc.h>
 CONNECT_S: Final = 10
@@ -52,10 +51,12 @@ def mend_allocator() -> bool:
 
 
 def warm() -> None:
-    """Load the rooms that work in tasks, by the public names that need them, and run the kernels of noise once."""
-    front_door = sys.modules[__name__.partition(".")[0]]
-    for name in _NEEDED:
-        getattr(front_door, name)
+    """Load the rooms that work in tasks, and run the kernels of noise once."""
+    from getframes_xr.io import frames, store  # noqa: F401 (loading them is the purpose)
+    from getframes_xr.measure import stars  # noqa: F401
+    from getframes_xr.reduce import calibrate, splat, stack, warp  # noqa: F401
+    from getframes_xr.workflows import observe  # noqa: F401
+
     draws = Draws((0, 0), np.zeros(1, np.int64), Span(0, 1), Span(0, 8), 0)
     draws.normal()
     draws.poisson(np.full((1, 1, 8), 3.0, np.float32))

@@ -1,6 +1,6 @@
 """The lazy face: producer -> xarray Dataset on dask, and back.
 
-``lazy`` shows a producer as dask arrays (``engine.graph`` makes their layers). The graph proves what an array is:
+``lazy`` shows a producer as dask arrays (``face.graph`` makes their layers). The graph proves what an array is:
 ``producer_of`` walks from an array down through selections to our layer and reads the chosen window from the
 coordinates ``frame, y, x``. Arithmetic, ``persist`` or foreign arrays end the walk and are served as dask blocks.
 """
@@ -18,15 +18,15 @@ from getframes_xr.core.digest import digest
 from getframes_xr.core.errors import DataError
 from getframes_xr.core.patch import Array
 from getframes_xr.core.vocabulary import BAND, PLANES, TIME, X, Y
-from getframes_xr.engine.block import Block, Pick, Selection
-from getframes_xr.engine.budget import active_client
-from getframes_xr.engine.coordinates import coordinates_of, grid_of
-from getframes_xr.engine.dressed import as_shown
-from getframes_xr.engine.foreign import foreign_below
-from getframes_xr.engine.graph import CHUNK_PIXELS, TILE, Chunks, arrays_of, chunks_of, dask_frames, pieces, run
 from getframes_xr.engine.held import kept_by
-from getframes_xr.engine.kept import KEPT
 from getframes_xr.engine.producer import ArrayFrames, Producer
+from getframes_xr.face.block import Block, Pick, Selection
+from getframes_xr.face.budget import active_client
+from getframes_xr.face.coordinates import coordinates_of, grid_of
+from getframes_xr.face.foreign import foreign_below
+from getframes_xr.face.graph import CHUNK_PIXELS, TILE, Chunks, arrays_of, chunks_of, dask_frames, pieces, run
+from getframes_xr.face.kept import KEPT
+from getframes_xr.face.shown import as_shown
 
 
 def lazy(

@@ -21,7 +21,9 @@ from getframes_xr.core.patch import Patch
 from getframes_xr.core.vocabulary import PLANES, Plane
 from getframes_xr.core.window import Grid, Span, Window
 from getframes_xr.engine.ask import Ask, Few, Given, every
-from getframes_xr.engine.budget import (
+from getframes_xr.engine.held import Held
+from getframes_xr.engine.producer import ArrayFrames, Producer, Read, Selected
+from getframes_xr.face.budget import (
     BASE_BYTES,
     GIB,
     MIB,
@@ -32,11 +34,9 @@ from getframes_xr.engine.budget import (
     memory,
     text_of_bytes,
 )
-from getframes_xr.engine.forecast import SLACK, choose, leaf_asks, tiles_of
-from getframes_xr.engine.held import Held
-from getframes_xr.engine.lazy import lazy
-from getframes_xr.engine.plan import plan
-from getframes_xr.engine.producer import ArrayFrames, Producer, Read, Selected
+from getframes_xr.face.forecast import SLACK, choose, leaf_asks, tiles_of
+from getframes_xr.face.lazy import lazy
+from getframes_xr.workflows.plan import plan
 
 
 @dataclass(frozen=True, eq=False)
@@ -250,7 +250,7 @@ def test_sizes_are_written_for_people() -> None:
 
 def test_without_a_word_the_budget_is_a_quarter_of_the_machine_at_most_1_gib() -> None:
     """In a fresh process: one that holds much already gets room for its work above that."""
-    code = "from getframes_xr.engine.budget import budget; print(budget().limit)"
+    code = "from getframes_xr.face.budget import budget; print(budget().limit)"
     fresh = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert int(fresh.stdout) == min(machine_bytes() // 4, GIB)
     usual = budget().limit

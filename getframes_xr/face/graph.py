@@ -28,10 +28,10 @@ from getframes_xr.core.patch import Array, Patch
 from getframes_xr.core.vocabulary import BAND, Plane
 from getframes_xr.core.window import Grid, Window
 from getframes_xr.engine.ask import Sink
-from getframes_xr.engine.block import Block, Pick, Selection
-from getframes_xr.engine.foreign import DaskFrames, foreign_below, touched_windows
-from getframes_xr.engine.held import Handed, Held, held_below
+from getframes_xr.engine.held import Handed, Held, held_below, touched_windows
 from getframes_xr.engine.producer import Producer
+from getframes_xr.face.block import Block, Pick, Selection
+from getframes_xr.face.foreign import DaskFrames, foreign_below
 
 CHUNK_PIXELS = 4 * 2**20
 TILE = 2048

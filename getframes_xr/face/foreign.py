@@ -1,13 +1,13 @@
 """Foreign dask arrays as frames: the blocks that a window touches become inputs of its task.
 
-``DaskFrames`` holds no pixels and does no arithmetic; when the graph is built (``engine.graph``) each task's window is
+``DaskFrames`` holds no pixels and does no arithmetic; when the graph is built (``face.graph``) each task's window is
 followed up the chain along its Asks and only the blocks under it are handed in. Serves what lineage cannot: user
 arithmetic, ``persist``, arrays of other packages.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -72,41 +72,6 @@ class DaskFrames(Handed):
             for j, rows in touched[-2]
             for i, columns in touched[-1]
         ]
-
-
-def touched_windows(
-    producer: Producer, window: Window, planes: Collection[str], targets: Collection[str]
-) -> dict[str, list[Window]]:
-    """Windows of the Handed producers named by their tokens that a window may touch; not of those behind another."""
-    found: dict[str, list[Window]] = {}
-    leads: dict[int, bool] = {}
-
-    def is_on_the_way(item: Producer) -> bool:
-        known = leads.get(id(item))
-        if known is None:
-            if isinstance(item, Handed):
-                known = item.token() in targets
-            else:
-                known = any(is_on_the_way(parent) for parent in item.parents)
-            leads[id(item)] = known
-        return known
-
-    def follow(item: Producer, asked: Window, wanted: frozenset[str]) -> None:
-        for ask in item.inputs(asked, wanted):
-            if not is_on_the_way(ask.parent):
-                continue
-            if isinstance(ask.parent, Handed):
-                windows = found.setdefault(ask.parent.token(), [])
-                if ask.window not in windows[-1:]:
-                    windows.append(ask.window)
-            else:
-                follow(ask.parent, ask.window, frozenset(ask.planes))
-
-    if isinstance(producer, Handed):
-        return {producer.token(): [window]} if producer.token() in targets else {}
-    if is_on_the_way(producer):
-        follow(producer, window, frozenset(planes))
-    return found
 
 
 def foreign_below(producer: Producer) -> list[DaskFrames]:

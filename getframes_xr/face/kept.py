@@ -13,8 +13,8 @@ from typing import Final
 from getframes_xr.core.fork_lock import ForkLock
 from getframes_xr.core.patch import Patch
 from getframes_xr.core.window import Span, Window
-from getframes_xr.engine.graph import blocks_under, chunks_of
 from getframes_xr.engine.held import Held
+from getframes_xr.face.graph import blocks_under, chunks_of
 
 KEPT_BYTES: Final = 256 * 2**20
 

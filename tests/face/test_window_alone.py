@@ -17,9 +17,9 @@ import getframes_xr as gx
 from getframes_xr.core.patch import Patch
 from getframes_xr.core.window import Grid, Span, Window
 from getframes_xr.engine.ask import Given
-from getframes_xr.engine.kept import KEPT
-from getframes_xr.engine.lazy import lazy
 from getframes_xr.engine.producer import ArrayFrames
+from getframes_xr.face.kept import KEPT
+from getframes_xr.face.lazy import lazy
 
 RNG = np.random.default_rng(11)
 SHAPE = (9, 60, 70)

@@ -20,12 +20,12 @@ from getframes_xr.core.patch import Patch
 from getframes_xr.core.vocabulary import PLANES
 from getframes_xr.core.window import Grid, Span, Window
 from getframes_xr.engine.ask import Ask, Few, Given, every
-from getframes_xr.engine.block import Selection
-from getframes_xr.engine.foreign import DaskFrames
 from getframes_xr.engine.held import Held
-from getframes_xr.engine.lazy import as_producer, compute, lazy, producer_of, run
 from getframes_xr.engine.producer import ArrayFrames, Producer, Selected
-from getframes_xr.engine.tables import Column, loaded, per_frame
+from getframes_xr.face.block import Selection
+from getframes_xr.face.foreign import DaskFrames
+from getframes_xr.face.lazy import as_producer, compute, lazy, producer_of, run
+from getframes_xr.face.tables import Column, loaded, per_frame
 from tests.strategies import tilings
 
 SHAPE = (6, 20, 26)

@@ -72,7 +72,7 @@ def test_a_job_goes_through_the_command_line_to_a_scheduler(tmp_path: Path) -> N
 
 
 def test_an_address_where_nobody_answers_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("getframes_xr.engine.cluster.CONNECT_S", 1)
+    monkeypatch.setattr("getframes_xr.workflows.cluster.CONNECT_S", 1)
     with pytest.raises(OptionError, match=r"scheduler='tcp://127\.0\.0\.1:1'.*dask scheduler"):
         gx.client("tcp://127.0.0.1:1")
     with pytest.raises(OptionError, match="workers=0"):

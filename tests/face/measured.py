@@ -1,4 +1,4 @@
-"""A fresh process that does one job under a budget and says what it took: ``python -m tests.engine.measured JOB ...``.
+"""A fresh process that does one job under a budget and says what it took: ``python -m tests.face.measured JOB ...``.
 
 The job runs once small before, so that imports, machine code and thread pools are part of the base; then a thread looks
 at the resident memory every 2 ms.
@@ -21,8 +21,8 @@ import numpy as np
 import xarray as xr
 
 import getframes_xr as gx
-from getframes_xr.engine.budget import MIB, bytes_of_text, resident_bytes
-from getframes_xr.engine.forecast import choose
+from getframes_xr.face.budget import MIB, bytes_of_text, resident_bytes
+from getframes_xr.face.forecast import choose
 from getframes_xr.io.creation import root_of
 from getframes_xr.io.store import _choice
 

@@ -11,8 +11,8 @@ import dask
 import pytest
 
 import getframes_xr as gx
-from getframes_xr.engine.budget import MIB
-from tests.engine.measured import simulated
+from getframes_xr.face.budget import MIB
+from tests.face.measured import simulated
 
 ROOT = Path(__file__).resolve().parents[2]
 FRAMES, SIDE = 24, 1536
@@ -31,7 +31,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("budget", ["1GiB", "448MiB"])
 @pytest.mark.parametrize("job", ["simulate", "master", "warp", "splat"])
 def test_the_real_peak_lies_between_half_the_forecast_and_the_forecast(job: str, budget: str, folder: Path) -> None:
-    command = [sys.executable, "-m", "tests.engine.measured", job, budget, str(folder)]
+    command = [sys.executable, "-m", "tests.face.measured", job, budget, str(folder)]
     run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert run.returncode == 0, run.stderr
     found = json.loads(run.stdout)

@@ -1,12 +1,11 @@
 """The plan of a run, before anything starts: print it, compute it, save it.
 
-``engine.forecast`` chooses windows and threads for the budget; a ``Plan`` says what they are, counts tasks and bytes,
+``face.forecast`` chooses windows and threads for the budget; a ``Plan`` says what they are, counts tasks and bytes,
 names the producer that takes most and the knob to turn, and runs under the same budget.
 """
 
 from __future__ import annotations
 
-import sys
 import uuid
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -20,8 +19,10 @@ import xarray as xr
 from getframes_xr.core.patch import Patch
 from getframes_xr.core.vocabulary import X, Y
 from getframes_xr.core.window import Window
-from getframes_xr.engine.budget import Budget, budget, limited_threads, memory, runs_here, text_of_bytes
-from getframes_xr.engine.forecast import (
+from getframes_xr.engine.held import held_below
+from getframes_xr.engine.producer import Producer
+from getframes_xr.face.budget import Budget, budget, limited_threads, memory, runs_here, text_of_bytes
+from getframes_xr.face.forecast import (
     Choice,
     Forecast,
     Tile,
@@ -34,10 +35,9 @@ from getframes_xr.engine.forecast import (
     read_bytes,
     tiles_of,
 )
-from getframes_xr.engine.foreign import foreign_below
-from getframes_xr.engine.held import held_below
-from getframes_xr.engine.lazy import as_producer, lazy, run
-from getframes_xr.engine.producer import Producer
+from getframes_xr.face.foreign import foreign_below
+from getframes_xr.face.lazy import as_producer, lazy, run
+from getframes_xr.io.store import save_frames
 
 SAMPLES: Final = 24  # windows that are looked at to count bytes
 
@@ -128,9 +128,8 @@ class Plan:
         ------
         StoreError : the store is in use, holds another recipe, or the disk refuses
         """
-        front_door = sys.modules[__name__.partition(".")[0]]
         with memory(self.budget.limit):
-            return front_door.save_frames(self.data, path, **options)
+            return save_frames(self.data, path, **options)
 
     def __str__(self) -> str:
         grid, forecast = self.producer.grid, self.forecast
