@@ -6,7 +6,7 @@ function. Consumers need loaded tables sorted by ``frame``: ``loaded`` does both
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,7 +18,9 @@ from getframes_xr.core.errors import DataError
 from getframes_xr.core.patch import Array, Patch
 from getframes_xr.core.vocabulary import TIME
 from getframes_xr.core.window import Span, Window
+from getframes_xr.engine.ask import Ask, Given, Sink
 from getframes_xr.engine.producer import Producer
+from getframes_xr.engine.whereabouts import tell, where
 from getframes_xr.face.block import Selection
 from getframes_xr.face.coordinates import coordinates_of
 from getframes_xr.face.graph import CHUNK_PIXELS, arrays_of
@@ -34,19 +36,28 @@ class Column:
 
 
 @dataclass(frozen=True)
-class FrameByFrame:
-    """Calls ``function`` for each frame of a patch and puts the rows together."""
+class FrameByFrame(Sink):
+    """Calls ``function`` for each frame of a window and puts the rows together."""
 
     function: Callable[[Patch], Mapping[str, Any]]
+    planes: tuple[str, ...]
     columns: Mapping[str, Column]
 
-    def __call__(self, patch: Patch, window: Window) -> dict[str, Array]:
-        frames = range(len(window.frames)) if patch.timed else (0,)
-        shapes = {name: (len(frames), *column.dims.values()) for name, column in self.columns.items()}
+    def inputs(self, producer: Producer, window: Window) -> Iterator[Ask]:
+        yield Ask(producer, window, self.planes)
+
+    def take(self, producer: Producer, window: Window, given: Given) -> dict[str, Array]:
+        patch = given.take()
+        shapes = {name: (len(window.frames), *column.dims.values()) for name, column in self.columns.items()}
         out = {name: np.empty(shapes[name], column.dtype) for name, column in self.columns.items()}
-        for at in frames:
-            one = window.with_frames(Span(window.frames.start + at, window.frames.start + at + 1))
-            for name, row in self.function(patch.view(one)).items():
+        for at, frame in enumerate(window.frames.pieces(1)):
+            one = window.with_frames(frame)
+            try:
+                rows = self.function(patch.view(one))
+            except Exception as error:
+                tell(error, where(_name(self.function), producer.grid, one))
+                raise
+            for name, row in rows.items():
                 out[name][at] = row
         return out
 
@@ -54,7 +65,11 @@ class FrameByFrame:
         tokened = callable(getattr(self.function, "token", None)) or hasattr(self.function, "__dataclass_fields__")
         what: object = self.function if tokened else f"{self.function.__module__}.{self.function.__qualname__}"
         columns = [[name, str(c.dtype), dict(c.dims)] for name, c in self.columns.items()]
-        return digest(what, columns)
+        return digest(what, list(self.planes), columns)
+
+
+def _name(function: Any) -> str:
+    return str(getattr(function, "__name__", type(function).__name__))
 
 
 def per_frame(
@@ -99,7 +114,7 @@ def per_frame(
         for name, column in columns.items()
     }
     chunks = (times, (len(grid.y),), (len(grid.x),))
-    rows = FrameByFrame(function, dict(columns))
+    rows = FrameByFrame(function, tuple(sorted(planes)), dict(columns))
     arrays = arrays_of(Selection.whole(producer), tuple(sorted(planes)), chunks, outputs, rows)
     variables = {
         name: ((TIME, *column.dims), arrays[name], {"units": column.units} if column.units else {})
