@@ -8,6 +8,7 @@ whoever keeps them (``kept_by``).
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -17,7 +18,7 @@ import numpy as np
 
 from getframes_xr.core.patch import Patch, frozen
 from getframes_xr.core.vocabulary import Plane
-from getframes_xr.core.window import Grid, Window
+from getframes_xr.core.window import Grid, Span, Window
 from getframes_xr.engine.ask import Ask, Few, Given, every
 from getframes_xr.engine.producer import Producer
 
@@ -51,7 +52,7 @@ def from_blocks(
     shared: bool = False,
 ) -> Patch:
     """A patch of ``window`` put together from blocks that cover it; a frozen view of one that holds it all."""
-    touching = [block for block in blocks if block.window.clip(window).pixels]
+    touching = [block for block in _near(blocks, window.frames) if block.window.clip(window).pixels]
     if shared and len(touching) == 1 and window in touching[0].window:
         part = touching[0].only(frozenset(planes)).view(window)
         return Patch(window, {name: frozen(values) for name, values in part.planes.items()}, grid.timed)
@@ -63,6 +64,17 @@ def from_blocks(
         for name in planes:
             target[name][...] = source[name]
     return out
+
+
+def _near(blocks: list[Patch], frames: Span) -> list[Patch]:
+    """Those of many blocks, sorted along time, that may hold some frames."""
+    first = max(0, bisect_right(blocks, frames.start, key=_first_frame) - 1)
+    first = bisect_left(blocks, _first_frame(blocks[first]), key=_first_frame) if blocks else 0
+    return blocks[first : bisect_left(blocks, frames.stop, key=_first_frame)]
+
+
+def _first_frame(block: Patch) -> int:
+    return block.window.frames.start
 
 
 @dataclass(frozen=True, eq=False)
@@ -153,7 +165,8 @@ def touched_windows(
 @contextmanager
 def handed(values: Mapping[str, list[Patch]]) -> Iterator[None]:
     """Give the Handed producers of this task their blocks, by token."""
-    token = _VALUES.set({**_VALUES.get(), **values})
+    in_order = {name: sorted(blocks, key=_first_frame) for name, blocks in values.items()}
+    token = _VALUES.set({**_VALUES.get(), **in_order})
     try:
         yield
     finally:

@@ -35,7 +35,14 @@ from getframes_xr.face.tables import loaded
 from getframes_xr.reduce.first_image import clean_frames, read_first
 from getframes_xr.reduce.line_fit import FINE_PX, N_ANGLES, refine, strongest_line
 from getframes_xr.reduce.moves import Moves, read_moves
-from getframes_xr.reduce.residual import CommonBins, DetectorBins, ResidualBins, look_up, without_plane
+from getframes_xr.reduce.residual import (
+    CommonBins,
+    DetectorBins,
+    ResidualBins,
+    frames_per_task,
+    look_up,
+    without_plane,
+)
 
 COARSE_PX = 8
 MOST_LINES = 4
@@ -122,7 +129,7 @@ class FrameLines(Producer):
 
     @property
     def preferred_chunks(self) -> tuple[int, int, int]:
-        return 1, -1, -1
+        return frames_per_task(self.fine.grid, 1, FINE_PX), -1, -1
 
     def inputs(self, window: Window, planes: frozenset[str], few: Few = every) -> Iterator[Ask]:
         yield Ask(self.common, self.common.grid.window, ("mean",), keep="common", shared=True)

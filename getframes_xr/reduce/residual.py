@@ -32,6 +32,7 @@ from getframes_xr.reduce.moves import Moves
 
 TILE_PX = 512
 FRAMES_PER_TASK = 8  # they share the first image under a tile
+TASK_PIXELS = 2**19  # of the frames of one task, where they are small
 MOST_HULL = 1.5  # of the area one frame needs, that the shared part may take
 CLIP_SIGMA = 4.0  # of a raw pixel
 LEAST_GROUPS = 3  # valid groups of the first image
@@ -171,7 +172,7 @@ class ResidualBins(Producer):
 
     @property
     def preferred_chunks(self) -> tuple[int, int, int]:
-        return FRAMES_PER_TASK, -1, -1
+        return frames_per_task(self.clean.grid, FRAMES_PER_TASK), -1, -1
 
     def _tiles(self, window: Window) -> list[tuple[Span, Span]]:
         """The frame's pixels under a window of bins, cut on multiples of the tile."""
@@ -248,6 +249,12 @@ class ResidualBins(Producer):
         copies = frame * (4 * other + 2 * ("flags" not in self.clean.planes))
         # the contrast of the first image, and where its count is low
         return len(self.moves.bands) * shared * (4 + 1) + copies + self.bytes_of(window, set(self.planes) - planes)
+
+
+def frames_per_task(grid: Grid, fewest: int, bin_px: int = 1) -> int:
+    """How many frames a task takes: some, and more of small ones, for a task costs a millisecond by itself."""
+    pixels = len(grid.y) * len(grid.x) * bin_px**2
+    return max(fewest, TASK_PIXELS // max(1, pixels))
 
 
 def without_plane(sums: Array, samples: Array) -> tuple[Array, Array]:
