@@ -289,11 +289,12 @@ def without_static(lines: xr.Dataset) -> xr.Dataset:
     frame = np.broadcast_to(np.arange(len(angle))[:, None], angle.shape)
     known = np.isfinite(angle)
     a, o, f = angle[known], offset[known], frame[known]
-    turned = np.remainder(a[:, None] - a[None, :] + 0.5 * np.pi, np.pi) - 0.5 * np.pi
-    flipped = np.cos(a[:, None] - a[None, :]) < 0  # one line, written with the opposite normal
-    beside = np.where(flipped, o[:, None] + o[None, :], o[:, None] - o[None, :])
-    company = (np.abs(turned) < np.deg2rad(SAME_DEG)) & (np.abs(beside) < SAME_PX)
-    n_frames = np.array([len(np.unique(f[row])) for row in company], dtype=np.int64)
+    n_frames = np.zeros(len(a), np.int64)
+    for at in range(len(a)):  # one line against all: nothing as large as lines x lines
+        turned = np.remainder(a[at] - a + 0.5 * np.pi, np.pi) - 0.5 * np.pi
+        flipped = np.cos(a[at] - a) < 0  # one line, written with the opposite normal
+        beside = np.where(flipped, o[at] + o, o[at] - o)
+        n_frames[at] = len(np.unique(f[(np.abs(turned) < np.deg2rad(SAME_DEG)) & (np.abs(beside) < SAME_PX)]))
     static = np.zeros(angle.shape, bool)
     static[known] = n_frames >= max(FEWEST_STATIC, STATIC_SHARE * len(angle))
     return table.assign({name: table[name].where(~static) for name in COLUMNS if name in table})
