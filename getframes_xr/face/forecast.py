@@ -27,6 +27,7 @@ SLACK: Final = 16 * MIB  # the allocator's arenas and the interpreter's objects
 MOST_MAPS: Final = 256 * MIB  # the cache of fixed maps holds no more
 READ_ALONG: Final = 0.1  # cost of a pixel that is decoded and not used, in pixels that are
 FEWEST_ROWS: Final = 64
+ROOMY: Final = 1.3  # how much less a window beyond the pieces a producer works in must read, to be worth its memory
 MANY: Final = 8  # tasks per worker from which on smaller ones do not help
 Tile = tuple[int, int, int]
 
@@ -155,6 +156,15 @@ def _cut(length: int, parts: int, quantum: int) -> int:
     return min(length, -(-part // quantum) * quantum)
 
 
+def _as_worked(producer: Producer, outer: Window, quantum: int) -> Window:
+    """The largest window worth trying: what is made in pieces of its own gains nothing from more at a time."""
+    preferred = producer.preferred_chunks
+    if preferred is None or producer.grid.timed:
+        return outer
+    rows, columns = (-(-size // quantum) * quantum if size > 0 else 2**31 for size in preferred[1:])
+    return first_window(outer, (1, rows, columns))
+
+
 def _candidates(outer: Window, preferred: Tile | None, quantum: int) -> Iterator[list[Tile]]:
     """Shapes of windows by falling size; those of one size together."""
     n_frames, rows, columns = outer.shape
@@ -214,6 +224,7 @@ def choose(
     phases: dict[int, int] = {}
     smallest: Choice | None = None
     fitting: list[tuple[float, Choice]] = []
+    worked = _as_worked(producer, outer, quantum).pixels
     for level in _candidates(outer, producer.preferred_chunks, quantum):
         enough = False
         for tile in level:
@@ -232,10 +243,11 @@ def choose(
                 continue
             workers = within.processes * threads
             tasks = count_tasks(outer.shape, tile) if cut else MANY * workers
-            large = window.pixels > CHUNK_PIXELS
+            large, roomy = window.pixels > CHUNK_PIXELS, window.pixels > worked
             idle = 1 + 0.5 * workers / tasks  # at the end some wait for the last
-            fitting.append((again * idle / workers * (1 + 2**14 / window.pixels) * (1.1 if large else 1.0), choice))
-            enough |= not large and threads == within.threads and tasks >= MANY * workers
+            extra = (1.1 if large else 1.0) * (ROOMY if roomy else 1.0)
+            fitting.append((again * idle / workers * (1 + 2**14 / window.pixels) * extra, choice))
+            enough |= not (large or roomy) and threads == within.threads and tasks >= MANY * workers
         if enough:
             break
     if fitting:
