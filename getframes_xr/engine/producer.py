@@ -238,6 +238,11 @@ class Producer(ABC):
         """(frames, rows, columns) that suit the way the data lie; None where any will do."""
         return self.parents[0].preferred_chunks if len(self.parents) == 1 else None
 
+    @property
+    def pieces(self) -> tuple[int, int] | None:
+        """Rows and columns of the pieces in which a window is worked off: larger windows read no less."""
+        return None
+
     def bytes_of(self, window: Window, planes: Collection[str]) -> int:
         """Bytes of the result alone."""
         pixels = int(np.prod(self.grid.shape(window)))

@@ -156,15 +156,6 @@ def _cut(length: int, parts: int, quantum: int) -> int:
     return min(length, -(-part // quantum) * quantum)
 
 
-def _as_worked(producer: Producer, outer: Window, quantum: int) -> Window:
-    """The largest window worth trying: what is made in pieces of its own gains nothing from more at a time."""
-    preferred = producer.preferred_chunks
-    if preferred is None or producer.grid.timed:
-        return outer
-    rows, columns = (-(-size // quantum) * quantum if size > 0 else 2**31 for size in preferred[1:])
-    return first_window(outer, (1, rows, columns))
-
-
 def _candidates(outer: Window, preferred: Tile | None, quantum: int) -> Iterator[list[Tile]]:
     """Shapes of windows by falling size; those of one size together."""
     n_frames, rows, columns = outer.shape
@@ -224,7 +215,8 @@ def choose(
     phases: dict[int, int] = {}
     smallest: Choice | None = None
     fitting: list[tuple[float, Choice]] = []
-    worked = _as_worked(producer, outer, quantum).pixels
+    pieces = producer.pieces
+    worked = outer.pixels if pieces is None else pieces[0] * pieces[1]
     for level in _candidates(outer, producer.preferred_chunks, quantum):
         enough = False
         for tile in level:

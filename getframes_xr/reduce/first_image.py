@@ -186,6 +186,10 @@ class FirstImage(Producer):
     def preferred_chunks(self) -> tuple[int, int, int]:
         return 1, TILE_PX, TILE_PX
 
+    @property
+    def pieces(self) -> tuple[int, int]:
+        return TILE_PX, TILE_PX
+
     def inputs(self, window: Window, planes: frozenset[str], few: Few = every) -> Iterator[Ask]:
         if not window.pixels:
             return

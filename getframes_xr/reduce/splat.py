@@ -109,6 +109,10 @@ class Splatted(Reduction):
     def preferred_chunks(self) -> tuple[int, int, int]:
         return 1, TILE_PX, TILE_PX
 
+    @property
+    def pieces(self) -> tuple[int, int]:
+        return TILE_PX, TILE_PX
+
     def tiles(self, window: Window) -> list[Window]:
         return tiles_of(window)
 
