@@ -1,14 +1,29 @@
-"""Shared ground of the tests: real frames, a scheduler that refuses to compute, small frames."""
+"""Shared ground of the tests: who runs beside whom, what is made once, real frames, a scheduler that refuses.
+
+``make test`` runs two workers side by side, then what measures memory, time or processes by itself (``alone``). A test
+that uses a fixture of its module stays with its module, so that the fixture is made by one worker; all others go to
+whoever is free.
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
-import dask
-import pytest
-from hypothesis import HealthCheck, settings
+HERE = Path(__file__).resolve().parent
+# Processes that tests start run the code beside these tests, whatever is installed.
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(HERE.parent), os.environ.get("PYTHONPATH")]))
+WORKER = os.environ.get("PYTEST_XDIST_WORKER")
+if WORKER is not None:  # one thread per worker, said before NumPy and Numba are loaded; children inherit it
+    for variable in ("NUMBA_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ.setdefault(variable, "1")
+
+from collections.abc import Callable, Iterator  # noqa: E402
+
+import dask  # noqa: E402
+import pytest  # noqa: E402
+from filelock import FileLock  # noqa: E402
+from hypothesis import HealthCheck, settings  # noqa: E402
 
 settings.register_profile(
     "suite",
@@ -17,19 +32,34 @@ settings.register_profile(
     derandomize=True,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
-settings.load_profile("suite")
+settings.register_profile("quick", settings.get_profile("suite"), max_examples=5)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "suite"))
+if WORKER is not None:
+    dask.config.set(num_workers=1)
 
-REAL = Path(os.environ.get("GETFRAMES_XR_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
+SLOW_ROOMS = ("app", "deploy", "docs", "oracle", "real", "workflows")  # whole jobs, other programs, other processes
+
+REAL = Path(os.environ.get("GETFRAMES_XR_DATA", HERE.parents[1] / "shared" / "data"))
 _left_out: list[str] = []
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Without the real frames, the tests on them are taken out of the run and counted in one line."""
+    """Mark the slow rooms, keep tests of one module's fixtures together; without the real frames leave theirs out."""
+    for item in items:
+        if Path(item.fspath).relative_to(HERE).parts[0] in SLOW_ROOMS:
+            item.add_marker("slow")
+        if _shares_with_its_module(item):
+            item.add_marker(pytest.mark.xdist_group(Path(item.fspath).relative_to(HERE).as_posix()))
     if REAL.is_dir():
         return
     kept = [item for item in items if "real" not in Path(item.fspath).parts]
     _left_out.extend(item.nodeid for item in items if "real" in Path(item.fspath).parts)
     items[:] = kept
+
+
+def _shares_with_its_module(item: pytest.Item) -> bool:
+    fixtures = getattr(item, "_fixtureinfo").name2fixturedefs.values()  # noqa: B009  # pytest says it nowhere else
+    return any(definition.scope == "module" for definitions in fixtures for definition in definitions)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
@@ -43,6 +73,24 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 def real() -> Path:
     """Folder of the real frames (read-only)."""
     return REAL
+
+
+@pytest.fixture(scope="session")
+def made_once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Callable[[Path], object]], Path]:
+    """``made_once(name, make)``: the folder that ``make(folder)`` filled, by whichever worker came first."""
+    base = tmp_path_factory.getbasetemp()
+    shared = base if WORKER is None else base.parent
+
+    def of(name: str, make: Callable[[Path], object]) -> Path:
+        folder, done = shared / name, shared / f"{name}.made"
+        with FileLock(shared / f"{name}.lock"):
+            if not done.exists():
+                folder.mkdir()
+                make(folder)
+                done.touch()
+        return folder
+
+    return of
 
 
 class Computed(AssertionError):

@@ -15,6 +15,7 @@ from getframes_xr.engine.budget import MIB
 from tests.engine.measured import simulated
 
 ROOT = Path(__file__).resolve().parents[2]
+pytestmark = pytest.mark.alone
 FRAMES, SIDE = 24, 1536
 
 
