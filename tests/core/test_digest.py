@@ -73,8 +73,8 @@ APART: list[Any] = [
     Told("one"), Told("two"), Path("a"), Path("a/b"), float, int, np.dtype("f4"), np.dtype(">f4"),
     np.datetime64("2026-03-01"), np.datetime64("2026-03-02"), np.timedelta64(1, "s"), np.timedelta64(1, "m"),
     datetime.datetime(2026, 3, 1), RAMP, RAMP[::-1], RAMP.reshape(2, 3), RAMP.reshape(3, 2), RAMP[:5],
-    RAMP.astype("f8"), RAMP.astype(">f4"), RAMP.view(np.int32), RAMP.astype(np.int32), np.array(1.0), np.array([1.0]), np.array([-0.0]),
-    np.array([0.0]), np.zeros((0, 3)), np.zeros((3, 0)), np.array(["a", "bc"]), np.array(["ab", "c"]),
+    RAMP.astype("f8"), RAMP.astype(">f4"), RAMP.view(np.int32), RAMP.astype(np.int32), np.array(1.0), np.array([1.0]),
+    np.array([-0.0]), np.array([0.0]), np.zeros((0, 3)), np.zeros((3, 0)), np.array(["a", "bc"]), np.array(["ab", "c"]),
     np.array([["a"], ["bc"]]),
 ]  # fmt: skip
 
