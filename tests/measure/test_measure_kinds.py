@@ -73,6 +73,20 @@ def test_a_bloomed_comparison_star_is_told_in_the_curve() -> None:
     assert curve["saturated"].load().values.tolist() == [False, False, True, False]
 
 
+def test_the_default_ring_lies_outside_the_largest_circle() -> None:
+    """Three pixels beyond it, ten wide: light that lies 2 px outside the circle is not sky, light 8 px outside is."""
+    table = {}
+    for name, at in (("near", 12.0), ("far", 18.0), ("none", None)):
+        distance = np.hypot(*(np.indices(SHAPE) - np.array([80, 100])[:, None, None]))
+        image = 50.0 + (400.0 * (np.abs(distance - at) < 1.0) if at is not None else 0.0) * np.ones(SHAPE)
+        table[name] = aperture_photometry(
+            lazy(held_frames([image.astype(np.float32)])), [[80, 100]], [3.0, 10.0]
+        ).load()
+    assert table["none"].attrs["annulus_px"] == [13.0, 23.0]
+    np.testing.assert_allclose(table["near"]["sky"], 50.0, rtol=1e-6)
+    assert np.allclose(table["near"]["flux"].values[0, 0], 0.0, atol=1e-2)
+
+
 # --- light curves --------------------------------------------------------------------------------------------------
 
 
@@ -157,6 +171,23 @@ def test_the_reference_of_shifts_is_a_number_and_signs_bring_a_frame_onto_it() -
         np.testing.assert_allclose(found["dx"].values[at], x - 60, atol=0.3)
 
 
+def test_flagged_pixels_have_no_say_in_a_shift() -> None:
+    """What stands in flagged pixels may be anything: every number of the table stays the same."""
+    from scipy.ndimage import gaussian_filter
+
+    rng = np.random.default_rng(15)
+    sky = gaussian_filter(rng.normal(0, 1, (300, 380)), 3.0) * 300
+    images = np.stack([sky[:240, :300], sky[9:249, 14:314]]) + rng.normal(100, 1, (2, 240, 300))
+    flags = np.where(rng.random(images.shape) < 0.1, int(Flag.BAD_COLUMN), 0)
+    tables = []
+    for garbage in (-5000.0, 40000.0):
+        values = np.where(flags > 0, garbage, images).astype(np.float32)
+        tables.append(phase_shifts(lazy(held_frames(values, flags, frame=[8, 5]))).load())
+    for name in ("dy", "dx", "peak_sigma", "verified"):
+        assert tables[0][name].values.tobytes() == tables[1][name].values.tobytes(), name
+    np.testing.assert_allclose([tables[0]["dy"].values[1], tables[0]["dx"].values[1]], [9, 14], atol=0.5)
+
+
 def test_given_shifts_become_transforms_onto_the_frame_asked_for() -> None:
     """The reference is a number that is not its place; shifts of another reference are brought onto it."""
     rng = np.random.default_rng(6)
@@ -230,6 +261,23 @@ def test_the_saturated_share_counts_bloomed_pixels_too_over_all_pixels() -> None
     frames = lazy(held_frames(rng.normal(100, 3, (2, *SHAPE)).astype(np.float32), flags, frame=[9, 4]))
     found = find_stars(frames).load()["saturated_share"].values
     np.testing.assert_allclose(found, [0.0, 50 / (SHAPE[0] * SHAPE[1])], rtol=1e-12)
+
+
+@pytest.mark.parametrize("cfa", [None, "GRBG"])
+def test_stars_of_a_part_of_a_sensor_have_the_places_of_the_whole(cfa: str | None) -> None:
+    """The part begins at an odd row and an even column: the colours of its pixels are those of the absolute place."""
+    rng = np.random.default_rng(16)
+    places = scatter_stars(rng, 12, SHAPE, margin=30, apart=20)
+    light = stars_image(SHAPE, *places.T, np.geomspace(20000, 60000, 12), 3.0)
+    y, x = np.indices(SHAPE)
+    colour = np.where((y + x) % 2 == 0, 400.0, np.where(y % 2 == 0, 90.0, 50.0)) if cfa else np.full(SHAPE, 60.0)
+    image = noisy(rng, light + colour)
+    for top, left in ((0, 0), (7, 12)):
+        part = held_frames([image[top:, left:]], y0=top, x0=left, units="electron", cfa=cfa)
+        found = find_stars(lazy(part)).load()
+        place = np.stack([found["y"].values[0], found["x"].values[0]], 1)[: int(found["n_stars"][0])]
+        for star in places:
+            assert np.hypot(*(place - star).T).min() < 0.1
 
 
 @pytest.mark.parametrize("units", ["electron", "adu"])
