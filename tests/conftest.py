@@ -37,7 +37,10 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "suite"))
 if WORKER is not None:
     dask.config.set(num_workers=1)
 
-SLOW_ROOMS = ("app", "deploy", "docs", "oracle", "real", "workflows")  # whole jobs, other programs, other processes
+SLOW = (  # whole jobs, other programs, other processes
+    "app", "deploy", "docs", "oracle", "real", "workflows", "test_determinism.py", "core/test_draws_bytes.py",
+    "core/test_kernel.py", "detector/test_bytes.py", "light/test_bytes.py", "io/test_zarr_resume.py",
+)  # fmt: skip
 
 REAL = Path(os.environ.get("GETFRAMES_XR_DATA", HERE.parents[1] / "shared" / "data"))
 _left_out: list[str] = []
@@ -46,10 +49,11 @@ _left_out: list[str] = []
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Mark the slow rooms, keep tests of one module's fixtures together; without the real frames leave theirs out."""
     for item in items:
-        if Path(item.fspath).relative_to(HERE).parts[0] in SLOW_ROOMS:
+        place = Path(item.fspath).relative_to(HERE)
+        if place.parts[0] in SLOW or place.as_posix() in SLOW:
             item.add_marker("slow")
         if _shares_with_its_module(item):
-            item.add_marker(pytest.mark.xdist_group(Path(item.fspath).relative_to(HERE).as_posix()))
+            item.add_marker(pytest.mark.xdist_group(place.as_posix()))
     if REAL.is_dir():
         return
     kept = [item for item in items if "real" not in Path(item.fspath).parts]
