@@ -333,7 +333,7 @@ def test_a_line_is_cut_from_the_frame_of_its_number_and_from_no_other():
 
 def test_faint_light_has_shot_noise_when_a_sample_is_judged():
     """A star whose shot noise is far above the sky's: its own samples are kept, frame by frame."""
-    peak = np.array([[35.0, 45.0, 4000.0]])
+    peak = np.array([[35.0, 45.0, 400_000.0]])
     kept = []
     for seed in range(3):
         made = night(
