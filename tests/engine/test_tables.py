@@ -72,6 +72,8 @@ def test_keys_say_every_option_of_the_function_and_every_column() -> None:
         FrameByFrame(Above(5.0), COLUMNS), FrameByFrame(Above(6.0), COLUMNS), FrameByFrame(plain, COLUMNS),
         FrameByFrame(other, COLUMNS), FrameByFrame(Above(5.0), {"level": Column(np.float32)}),
         FrameByFrame(Above(5.0), {"level": Column(np.float64, "", {"side": 2})}),
+        FrameByFrame(Above(5.0), {"level": Column(np.float64, "", {"side": 3})}),
+        FrameByFrame(Above(5.0), {"level": Column(np.float64)}),
     ]  # fmt: skip
     assert len({rows.token() for rows in tokens}) == len(tokens)
     assert FrameByFrame(Above(5.0), COLUMNS).token() == pickle.loads(pickle.dumps(tokens[0])).token()

@@ -375,7 +375,8 @@ def test_a_line_in_two_frames_is_a_trail_each_and_in_three_the_detector_s():
         for k in range(n):  # near 0 degrees the normal may be written either way
             lines["angle_deg"].values[4 * k, 1] = 0.5 if k % 2 else 179.5
             normal = np.deg2rad(lines["angle_deg"].values[4 * k, 1])
-            lines["offset_px"].values[4 * k, 1] = 150 * np.cos(normal) + 100 * np.sin(normal)
+            beside = -40.0 if k % 2 else 40.0  # of the centre, along the normal
+            lines["offset_px"].values[4 * k, 1] = 150 * np.cos(normal) + 100 * np.sin(normal) + beside
             lines["half_width_px"].values[4 * k, 1] = 3.0
         return lines
 
