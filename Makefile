@@ -35,7 +35,7 @@ demo: $(VENV)/.package
 	$(BIN)/getframes-xr demo
 
 PYTEST := $(BIN)/python -m pytest -q
-BESIDE := -n 2 --dist loadgroup
+BESIDE := -n 2
 
 test: $(VENV)/.test
 	$(BIN)/python -m tests.warm

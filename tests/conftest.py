@@ -1,8 +1,7 @@
 """Shared ground of the tests: who runs beside whom, what is made once, real frames, a scheduler that refuses.
 
-``make test`` runs two workers side by side, then what measures memory, time or processes by itself (``alone``). A test
-that uses a fixture of its module stays with its module, so that the fixture is made by one worker; all others go to
-whoever is free.
+``make test`` runs what measures memory, time or processes by itself (``alone``), then two workers side by side. Tests
+of a file with fixtures of the module stay together, so that one worker makes them; all others go to whoever is free.
 """
 
 from __future__ import annotations
@@ -19,6 +18,8 @@ if WORKER is not None:  # one thread per worker, said before NumPy and Numba are
         os.environ.setdefault(variable, "1")
 
 from collections.abc import Callable, Iterator  # noqa: E402
+from functools import cache  # noqa: E402
+from typing import Any  # noqa: E402
 
 import dask  # noqa: E402
 import pytest  # noqa: E402
@@ -47,13 +48,11 @@ _left_out: list[str] = []
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Mark the slow rooms, keep tests of one module's fixtures together; without the real frames leave theirs out."""
+    """Mark what is slow; without the real frames, the tests on them are taken out of the run and counted."""
     for item in items:
         place = Path(item.fspath).relative_to(HERE)
         if place.parts[0] in SLOW or place.as_posix() in SLOW:
             item.add_marker("slow")
-        if _shares_with_its_module(item):
-            item.add_marker(pytest.mark.xdist_group(place.as_posix()))
     if REAL.is_dir():
         return
     kept = [item for item in items if "real" not in Path(item.fspath).parts]
@@ -61,9 +60,22 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     items[:] = kept
 
 
-def _shares_with_its_module(item: pytest.Item) -> bool:
-    fixtures = getattr(item, "_fixtureinfo").name2fixturedefs.values()  # noqa: B009  # pytest says it nowhere else
-    return any(definition.scope == "module" for definitions in fixtures for definition in definitions)
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Who runs what: whole files where the module has fixtures, single tests else (xdist's own groups need marks that
+    pytest 9 no longer carries in names)."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    @cache
+    def shares(file: str) -> bool:
+        return 'scope="module"' in (HERE.parent / file).read_text()
+
+    class Files(LoadScopeScheduling):  # type: ignore[misc, unused-ignore]
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.partition("::")[0]
+            return file if shares(file) else nodeid
+
+    return Files(config, log)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
