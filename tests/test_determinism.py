@@ -131,6 +131,7 @@ def test_a_part_of_the_frames_is_that_part_of_all(night: xr.Dataset, part: str, 
     assert digests(found, RAW) == digests(night.isel(PARTS[part]), RAW)
 
 
+@pytest.mark.alone
 def test_four_processes_make_the_same_frames_though_one_is_killed(night: xr.Dataset, cluster: Client) -> None:
     (found,) = with_a_worker_killed(cluster, in_chunks(observed()[list(RAW)], 4, 64, 128))
     assert digests(found, RAW) == digests(night, RAW)
@@ -219,6 +220,7 @@ def test_a_reduction_does_not_depend_on_how_it_is_asked_for(
         assert digests(found.load(), REDUCED) == digests(expected, REDUCED)
 
 
+@pytest.mark.alone
 def test_four_processes_reduce_alike_though_one_is_killed(
     moves: xr.Dataset, result: dict[str, xr.Dataset], cluster: Client
 ) -> None:
@@ -227,6 +229,7 @@ def test_four_processes_reduce_alike_though_one_is_killed(
     assert [digests(data, REDUCED) for data in found] == [digests(result[name], REDUCED) for name in ROADS]
 
 
+@pytest.mark.alone
 def test_tables_made_by_four_processes_are_the_same(moves: xr.Dataset, cluster: Client) -> None:
     stars = gx.find_stars(in_chunks(calibrated(observed()), 1, 192, 256))
     loaded = cluster.gather(cluster.compute(stars))

@@ -100,5 +100,4 @@ def _encode(value: object) -> tuple[str, bytes]:
 def _encode_array(value: np.ndarray[Any, Any]) -> bytes:
     if value.dtype.kind in "OUT":
         return _nested([str(value.shape), *(str(item) for item in value.ravel())])
-    content = np.ascontiguousarray(value)
-    return f"{content.dtype.str}{content.shape}".encode() + hashlib.blake2b(content.tobytes()).digest()
+    return f"{value.dtype.str}{value.shape}".encode() + hashlib.blake2b(value.tobytes()).digest()

@@ -7,7 +7,8 @@ function. Consumers need loaded tables sorted by ``frame``: ``loaded`` does both
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, is_dataclass
+from types import FunctionType
 from typing import Any
 
 import numpy as np
@@ -61,9 +62,16 @@ class FrameByFrame(Sink):
                 out[name][at] = row
         return out
 
+    def __post_init__(self) -> None:
+        named = isinstance(self.function, FunctionType) and "<" not in self.function.__qualname__
+        if not named and not is_dataclass(self.function):
+            raise TypeError(
+                f"{self.function!r}: only a frozen dataclass or a function of a module has a key of its own"
+            )
+
     def token(self) -> str:
-        tokened = callable(getattr(self.function, "token", None)) or hasattr(self.function, "__dataclass_fields__")
-        what: object = self.function if tokened else f"{self.function.__module__}.{self.function.__qualname__}"
+        function = self.function
+        what: object = function if is_dataclass(function) else f"{function.__module__}.{function.__qualname__}"
         columns = [[name, str(c.dtype), dict(c.dims)] for name, c in self.columns.items()]
         return digest(what, list(self.planes), columns)
 
@@ -95,6 +103,7 @@ def per_frame(
     Raises
     ------
     DataError : the producer has no time
+    TypeError : ``function`` is neither a frozen dataclass nor a module's function: two such would share a key
     """
     grid = producer.grid
     if not grid.timed:

@@ -153,7 +153,8 @@ def _reporter(on_event: OnEvent | None) -> Any:
 
 def without_truth(frames: xr.Dataset) -> xr.Dataset:
     """The frames as a camera would hand them over: ``adu`` and what its header says."""
-    kept = frames[["adu"]].drop_vars([name for name in HIDDEN if name in frames.variables])
+    kept = frames[["adu"]]
+    kept = kept.drop_vars([name for name in HIDDEN if name in kept.variables])
     kept.attrs = {name: fact for name, fact in frames.attrs.items() if name not in HIDDEN_ATTRS}
     return kept
 

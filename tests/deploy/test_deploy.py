@@ -26,6 +26,7 @@ from getframes_xr.io.journal import Journal
 from tests.io.slow_writer import FRAMES, night, slow_night
 
 ROOT = Path(__file__).resolve().parents[2]
+pytestmark = pytest.mark.alone
 README = (ROOT / "deploy" / "README.md").read_text()
 
 

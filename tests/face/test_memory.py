@@ -15,6 +15,7 @@ from getframes_xr.face.budget import MIB
 from tests.face.measured import simulated
 
 ROOT = Path(__file__).resolve().parents[2]
+pytestmark = pytest.mark.alone
 FRAMES, SIDE = 24, 1536
 
 

@@ -86,6 +86,7 @@ def best_of(work, times):
     return min(taken)
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("dtype, least", [(np.uint16, 7), (np.float32, 4)], ids=["u16", "f32"])
 def test_lanes_are_sorted_in_vectors(dtype, least):
     """The goal is 20 (u16); a build that no longer vectorises the network is 8 times slower: below the bound."""

@@ -49,6 +49,7 @@ def cluster(folder: Path, workers: int = 2) -> Iterator[tuple[str, list[subproce
             process.kill()
 
 
+@pytest.mark.alone
 def test_a_job_goes_through_the_command_line_to_a_scheduler(tmp_path: Path) -> None:
     from tests.app.sessions import experiment
 

@@ -194,6 +194,7 @@ def test_a_printed_plan_fits_80_columns_and_names_everything(tmp_path: Path) -> 
         assert word in text, text
 
 
+@pytest.mark.alone
 def test_planning_computes_nothing(refuses_to_compute: None) -> None:
     camera = gx.Camera.preset("generic_ccd")
     night = gx.Exposures(n=50, exposure_s=20.0)
@@ -262,7 +263,11 @@ def test_without_a_word_the_budget_is_a_quarter_of_the_machine_at_most_1_gib() -
 
 
 def test_threads_are_those_dask_would_use() -> None:
-    for settings, threads in (({"scheduler": "sync"}, 1), ({"num_workers": 3}, 3), ({"pool": 5}, 5)):
+    for settings, threads in (
+        ({"scheduler": "sync"}, 1),
+        ({"num_workers": 3}, 3),
+        ({"num_workers": None, "pool": 5}, 5),
+    ):
         with dask.config.set({"scheduler": "threads", **settings}):
             assert budget().threads == threads
 

@@ -29,16 +29,6 @@ PLANES = ("image", "noise", "count", "coverage", "weight", "flags")
 
 
 @pytest.fixture(scope="module")
-def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The night as FITS files and as a store."""
-    folder = tmp_path_factory.mktemp("night")
-    frames = nights.raw(nights.altaz()).load()
-    gx.save_fits_frames(frames, folder / "fits" / "light")
-    gx.save_frames(frames, folder / "night.zarr")
-    return folder
-
-
-@pytest.fixture(scope="module")
 def run(files: Path) -> Run:
     return reduce_session(files / "fits", out=files / "undisturbed")
 
