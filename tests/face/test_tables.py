@@ -69,13 +69,16 @@ def test_every_row_is_its_frame_s_and_coordinates_come_along() -> None:
 def test_keys_say_every_option_of_the_function_and_every_column() -> None:
     """Two tables of one call to dask.compute are computed once each, unless all that decides them is equal."""
     tokens = [
-        FrameByFrame(Above(5.0), ("image",), COLUMNS), FrameByFrame(Above(6.0), ("image",), COLUMNS), FrameByFrame(plain, ("image",), COLUMNS),
-        FrameByFrame(other, ("image",), COLUMNS), FrameByFrame(Above(5.0), ("image",), {"level": Column(np.float32)}),
+        FrameByFrame(Above(5.0), ("image",), COLUMNS),
+        FrameByFrame(Above(6.0), ("image",), COLUMNS),
+        FrameByFrame(plain, ("image",), COLUMNS),
+        FrameByFrame(other, ("image",), COLUMNS),
+        FrameByFrame(Above(5.0), ("image",), {"level": Column(np.float32)}),
         FrameByFrame(Above(5.0), ("image",), {"level": Column(np.float64, "", {"side": 2})}),
         FrameByFrame(Above(5.0), ("image",), {"level": Column(np.float64, "", {"side": 3})}),
         FrameByFrame(Above(5.0), ("image",), {"level": Column(np.float64)}),
         FrameByFrame(Above(5.0), ("flags", "image"), COLUMNS),
-    ]  # fmt: skip
+    ]
     assert len({rows.token() for rows in tokens}) == len(tokens)
     assert FrameByFrame(Above(5.0), ("image",), COLUMNS).token() == pickle.loads(pickle.dumps(tokens[0])).token()
     tables = [per_frame(frames(), ("image",), Above(level), COLUMNS)["level"] for level in (5.0, 6.0)]
