@@ -19,6 +19,8 @@ from getframes_xr.light.light_curve import AnyLightCurve
 from getframes_xr.light.rounding import rounded
 from getframes_xr.light.smooth_series import frame_normals, smooth_series
 
+__all__ = ["Seeing", "Transparency"]
+
 Floats = NDArray[np.float64]
 
 

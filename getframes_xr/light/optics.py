@@ -16,6 +16,8 @@ from getframes_xr.core.kernel import kernel
 from getframes_xr.core.options import Family, Registry
 from getframes_xr.core.window import Span, Window
 
+__all__ = ["Optic", "RadialDistortion", "Vignetting"]
+
 Floats = NDArray[np.float64]
 OPTICS = Registry("optic")
 

@@ -20,6 +20,8 @@ from getframes_xr.core.options import Options
 from getframes_xr.light.rounding import rounded_position
 from getframes_xr.light.smooth_series import frame_normals, frame_uniforms
 
+__all__ = ["FieldRotation", "Jolt", "Pointing"]
+
 Floats = NDArray[np.float64]
 ArcsecPerSecond = Annotated[float, Field(ge=-3600, le=3600)]
 Arcsec = Annotated[float, Field(ge=-36000, le=36000)]
