@@ -126,10 +126,6 @@ class Budget:
     def above_base(self) -> int:
         return self.limit - self.base
 
-    def per_thread(self, shared: int = 0) -> int:
-        """Bytes for one task when all threads are busy and ``shared`` bytes are held for all."""
-        return max(0, (self.above_base - shared) // self.threads)
-
 
 def budget(size: str | int | None = None) -> Budget:
     """The budget that holds here and now.

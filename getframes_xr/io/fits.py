@@ -23,6 +23,7 @@ import numpy as np
 
 from getframes_xr.core.errors import DataError
 from getframes_xr.core.fork_lock import ForkLock
+from getframes_xr.io.fingerprint import fingerprint
 
 BLOCK: Final = 2880
 CARD: Final = 80
@@ -211,6 +212,7 @@ class FitsImage:
     storage: str
     layout: Layout
     cards: Cards = field(repr=False, compare=False)
+    fingerprint: str = ""
 
     @property
     def key(self) -> tuple[str, int, int, int]:
@@ -284,8 +286,11 @@ def _scan(path: str, hdu: int | str | tuple[str, int] | None) -> Iterator[FitsIm
             if unit.layout.bitpix not in _STORED:
                 raise DataError(f"{path}: BITPIX = {unit.layout.bitpix} is no FITS type (8, 16, 32, 64, -32, -64)")
             _check_size(path, unit, storage, state.st_size, descriptor, read_at)
+            packed = storage != "plain"  # offsets are then those of the unpacked stream
+            start, stop = (0, state.st_size) if packed else (unit.data_at, unit.data_at + unit.data_bytes)
+            known = fingerprint(descriptor, start, stop, unit.cards.raw)
             yield FitsImage(path, state.st_size, state.st_mtime_ns, unit.index, unit.name, unit.data_at,
-                            "tiles" if unit.tiles else storage, unit.layout, unit.cards)  # fmt: skip
+                            "tiles" if unit.tiles else storage, unit.layout, unit.cards, known)  # fmt: skip
             if hdu is not None:
                 return
         if hdu is not None:

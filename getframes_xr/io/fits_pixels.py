@@ -111,7 +111,7 @@ CACHE: Final = DecodedCache()
 class FitsSource:
     """One frame on disk: an image HDU without its cards, small to pickle.
 
-    ``plane`` picks one image of a cube; ``origin`` is the identity of the file that this one is a plain copy of.
+    ``plane`` picks one image of a cube; ``fingerprint`` tells files of one name, size and time apart.
     """
 
     path: str
@@ -122,17 +122,18 @@ class FitsSource:
     storage: str
     layout: Layout
     plane: int = 0
-    origin: str = ""
+    fingerprint: str = ""
 
     @property
     def identity(self) -> str:
-        """What the pixels are: the original file (of a plain copy as well), not where it lies."""
+        """What the pixels are, not where they lie."""
         name = os.path.basename(self.path)
-        return self.origin or f"{name}|{self.size}|{self.mtime_ns}|{self.hdu}|{self.plane}"
+        return f"{name}|{self.size}|{self.mtime_ns}|{self.hdu}|{self.plane}|{self.fingerprint}"
 
     @classmethod
     def of(cls, image: FitsImage, plane: int = 0) -> FitsSource:
-        return cls(image.path, image.size, image.mtime_ns, image.hdu, image.offset, image.storage, image.layout, plane)
+        place = (image.path, image.size, image.mtime_ns, image.hdu, image.offset, image.storage)
+        return cls(*place, image.layout, plane, image.fingerprint)
 
     @property
     def shape(self) -> tuple[int, int]:

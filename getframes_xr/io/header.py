@@ -294,9 +294,9 @@ def _airmass(cards: Cards) -> float:
     number = _first_number(cards, "AIRMASS", "SECZ")
     if number >= 1:
         return number
-    for key in ("CENTALT", "OBJCTALT", "TELALT", "ALT", "ELEVATIO"):
+    for key in ("CENTALT", "OBJCTALT", "TELALT", "ALT"):  # ELEVATIO is the height of the site
         altitude = cards.number(key)
-        if altitude is not None and 3 < altitude <= 90 and key != "ELEVATIO":
+        if altitude is not None and 3 < altitude <= 90:
             angle = altitude + 244 / (165 + 47 * altitude**1.1)  # Pickering 2002
             return 1 / math.sin(math.radians(angle))
     return math.nan

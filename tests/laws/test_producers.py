@@ -215,6 +215,7 @@ def test_another_process_finds_the_same_tokens(tmp_path: Path) -> None:
 
 NOT_PIXELS = {  # where a store lies, how it is cut and what a task is handed say nothing about the pixels
     "ZarrFrames": ("path", "layouts"),
+    "SerFrames": ("path",),
     "DaskFrames": ("arrays", "planes", "chunks"),
 }
 

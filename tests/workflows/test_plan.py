@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -275,9 +275,3 @@ def test_threads_are_those_dask_would_use() -> None:
 def test_what_is_no_frames_cannot_be_planned() -> None:
     with pytest.raises(DataError):
         plan(xr.Dataset({"table": ("source", [1.0])}))
-
-
-def test_budgets_share_what_is_above_the_base() -> None:
-    here = replace(within(100 * MIB, threads=4))
-    assert here.per_thread() == 25 * MIB and here.per_thread(shared=60 * MIB) == 10 * MIB
-    assert here.per_thread(shared=GIB) == 0

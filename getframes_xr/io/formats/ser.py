@@ -18,12 +18,14 @@ from typing import ClassVar, Final
 
 import numpy as np
 
+from getframes_xr.core.digest import code_version, digest
 from getframes_xr.core.errors import DataError
 from getframes_xr.core.patch import Array, Patch
 from getframes_xr.core.vocabulary import Plane
 from getframes_xr.core.window import Grid, Span, Window
 from getframes_xr.engine.ask import Given
 from getframes_xr.engine.producer import Producer, Read
+from getframes_xr.io.fingerprint import fingerprint
 from getframes_xr.io.fits import COUNTER
 from getframes_xr.io.formats.family import FrameFormat
 
@@ -35,13 +37,18 @@ CFA: Final = {0: None, 8: "RGGB", 9: "GRBG", 10: "GBRG", 11: "BGGR"}
 
 @dataclass(frozen=True, eq=False)
 class SerFrames(Producer):
-    """Frames of one SER file; ``size`` and ``changed_ns`` are part of the token."""
+    """Frames of one SER file; name, size, time and ``fingerprint`` are part of the token, the folder is not."""
 
     grid: Grid
     path: str
     size: int
     changed_ns: int
     pixel: str
+    fingerprint: str
+
+    def token(self) -> str:
+        known = (os.path.basename(self.path), self.size, self.changed_ns, self.pixel, self.fingerprint)
+        return digest("SerFrames", code_version(), self.grid, known)
 
     @cached_property
     def planes(self) -> Mapping[str, Plane]:
@@ -108,6 +115,7 @@ class Ser(FrameFormat):
                     raise DataError(f"{path}: truncated: {status.st_size} bytes, {count} frames need {end}")
                 file.seek(end)
                 stamps = np.frombuffer(file.read(8 * count), "<i8")
+                known = fingerprint(file.fileno(), HEADER.size, end, head)
         except OSError as error:
             raise DataError(f"{path}: {error.strerror}") from error
         ticks = stamps if len(stamps) == count and (stamps > TICKS_1970).all() else np.full(count, start)
@@ -117,7 +125,7 @@ class Ser(FrameFormat):
         camera = texts[1].split(b"\0")[0].decode("latin-1").strip()
         attrs = {"camera": camera} if camera else {}
         grid = Grid(Span(0, height), Span(0, width), columns, cfa=CFA[colour], attrs=attrs)
-        return SerFrames(grid, os.path.abspath(path), status.st_size, status.st_mtime_ns, pixel)
+        return SerFrames(grid, os.path.abspath(path), status.st_size, status.st_mtime_ns, pixel, known)
 
     @classmethod
     def example(cls, folder: Path) -> tuple[Path, Array]:
