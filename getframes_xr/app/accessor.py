@@ -12,13 +12,14 @@ In a notebook ``frames.gx`` alone says how many frames of which camera these are
 from __future__ import annotations
 
 from html import escape
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import xarray as xr
 from numpy.typing import ArrayLike
 
-from getframes_xr.core.errors import DataError
+from getframes_xr.core.errors import DataError, OptionError
 
 
 @xr.register_dataset_accessor("gx")  # type: ignore[no-untyped-call]  # xarray does not type it
@@ -47,14 +48,27 @@ class GxAccessor:
 
         return plan(self._dataset(), memory=memory)
 
-    def save(self, path: str, **options: Any) -> Any:
-        """Save to a Zarr store (``gx.save_frames``), or an image to .fits, .png, .tif (``gx.save_image``)."""
+    def save(self, path: str | Path, **options: Any) -> Any:
+        """Save by the ending of the path, with the options of the function that does it.
+
+        .zarr : ``gx.save_frames``; .fits, .fit, .fts : ``gx.save_image``; .png : ``gx.save_png``; .tif, .tiff :
+        ``gx.save_tiff``
+
+        Raises
+        ------
+        OptionError : another ending
+        """
         from getframes_xr.io.image import save_image
+        from getframes_xr.io.pictures import save_png, save_tiff
         from getframes_xr.io.store import save_frames
 
-        if str(path).endswith(".zarr"):
-            return save_frames(self._dataset(), path, **options)
-        return save_image(self._dataset(), path, **options)
+        by_ending: dict[str, Any] = {".zarr": save_frames}
+        by_ending |= dict.fromkeys((".fits", ".fit", ".fts"), save_image)
+        by_ending |= {".png": save_png} | dict.fromkeys((".tif", ".tiff"), save_tiff)
+        save = by_ending.get(Path(path).suffix.lower())
+        if save is None:
+            raise OptionError("path", str(path), f"a name that ends in {', '.join(by_ending)}")
+        return save(self._dataset(), path, **options)
 
     def show(self, time: int = 0, **options: Any) -> Any:
         """Draw one frame, stretched for the eye (``app.show``)."""

@@ -297,7 +297,8 @@ class Experiment(Options):
     camera : a table as for ``camera_from``
     seed : int or str
     temperature_c : of the sensor, one number or one per exposure; the camera's by default
-    darks, biases, flats : how many calibration frames go with the lights; darks have the lights' exposure, flats 1 s
+    darks, biases, flats : how many calibration frames go with the lights, at their temperature (its median); darks have
+        the lights' exposure, flats 1 s
     flat_level : as ``level`` of ``flat``
 
     Raises
@@ -328,15 +329,20 @@ class Experiment(Options):
     def frames(self) -> dict[str, xr.Dataset]:
         """The lights and the calibration frames that go with them, lazily, by kind (``lights``, ``darks`` ...)."""
         made = {"lights": self.observe()}
-        start, seed = self.exposures.start, self.seed
+        start = self.exposures.start
+        known = self.temperature_c
+        options: dict[str, Any] = {
+            "seed": self.seed,
+            "temperature_c": float(np.median(known)) if isinstance(known, tuple) else known,
+        }
         if self.darks:
             closed = Exposures(n=self.darks, exposure_s=self.exposures.exposure_s, start=start)
-            made["darks"] = dark(self.camera, closed, seed=seed)
+            made["darks"] = dark(self.camera, closed, **options)
         if self.biases:
-            made["biases"] = bias(self.camera, Exposures(n=self.biases, exposure_s=0.0, start=start), seed=seed)
+            made["biases"] = bias(self.camera, Exposures(n=self.biases, exposure_s=0.0, start=start), **options)
         if self.flats:
             even = Exposures(n=self.flats, exposure_s=1.0, start=start)
-            made["flats"] = flat(self.camera, even, seed=seed, level=self.flat_level, optics=self.scene)
+            made["flats"] = flat(self.camera, even, level=self.flat_level, optics=self.scene, **options)
         return made
 
     def to_toml(self, path: str | Path | None = None) -> str:

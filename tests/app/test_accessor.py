@@ -115,3 +115,13 @@ def test_save_writes_stores_and_images(tmp_path: Path) -> None:
 
 def test_plan_forecasts_before_anything_is_done() -> None:
     assert "MiB" in str(frames().gx.plan("1GiB"))
+
+
+def test_saving_goes_by_the_ending_and_another_one_is_refused(tmp_path: Path) -> None:
+    image = gx.stack(frames(), reject=gx.reject.Mean())
+    for ending, begin in ((".fits", b"SIMPLE"), (".PNG", b"\x89PNG"), (".tif", b"II*\x00")):
+        image.gx.save(tmp_path / f"out{ending}")
+        assert (tmp_path / f"out{ending}").read_bytes().startswith(begin)
+    with pytest.raises(gx.OptionError, match=r"path='.*out' is not allowed; allowed: a name that ends in .zarr, .fits"):
+        image.gx.save(tmp_path / "out")
+    assert not (tmp_path / "out").exists()

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import xarray as xr
 
+import getframes_xr as gx
 from getframes_xr.core.errors import DataError, OptionError
 from getframes_xr.detector.camera import Camera
 from getframes_xr.light import psf
@@ -274,3 +276,22 @@ def test_a_file_that_is_no_experiment_is_refused(tmp_path: Path) -> None:
         load_experiment(tmp_path / "none.toml")
     with pytest.raises(DataError, match="is not TOML"):
         load_experiment(written(tmp_path, "seed = = 3"))
+
+
+@pytest.mark.parametrize("known, of_darks", [(-10.0, -10.0), ((-12.0, -4.0, -10.0), -10.0), (None, None)])
+def test_the_temperature_of_an_experiment_reaches_every_kind_of_frame(known: Any, of_darks: float | None) -> None:
+    """Hot pixels and dark current of the darks are those of the lights."""
+    camera = gx.Camera.preset("generic_cmos").replace(shape=(16, 20))
+    scene = gx.Scene(
+        telescope=gx.Telescope(aperture_diameter_m=0.2, plate_scale_arcsec_per_px=3.0, band="johnson_R"),
+        psf=gx.psf.Moffat(fwhm_arcsec=9.0, beta=3.0),
+        sources=[gx.Sky(mag_per_arcsec2=19.0)],
+    )
+    nights = gx.Exposures(n=3, exposure_s=20.0, start="2026-03-01T02:00:00")
+    plan = gx.Experiment(scene=scene, camera=camera, exposures=nights, temperature_c=known, darks=2, biases=2, flats=2)
+    made = plan.frames()
+    expected = camera.temperature_c if of_darks is None else of_darks
+    for kind in ("darks", "biases", "flats"):
+        assert (made[kind]["temperature_c"].values == expected).all(), kind
+    same = gx.dark(camera, gx.Exposures(n=2, exposure_s=20.0, start=nights.start), seed=0, temperature_c=expected)
+    assert (made["darks"]["adu"].values == same["adu"].values).all()
