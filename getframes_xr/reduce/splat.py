@@ -280,6 +280,9 @@ def splat(
     RegistrationError : none of the frames is used
     OptionError : an option is outside its range
     """
+    if not isinstance(reject, bool | np.bool_):
+        allowed = "True or False: splat compares every sample with the first image (kappa=, tolerance=)"
+        raise OptionError("reject", reject, f"{allowed}; rules of gx.reject are for gx.stack")
     if not kappa > 0:
         raise OptionError("kappa", kappa, "> 0")
     if not tolerance >= 0:

@@ -11,11 +11,11 @@ from __future__ import annotations
 import numpy as np
 import xarray as xr
 
-from getframes_xr.core.errors import DataError
+from getframes_xr.core.errors import DataError, OptionError
 from getframes_xr.core.patch import Array
 from getframes_xr.core.vocabulary import BAND, TIME
 from getframes_xr.core.window import Grid
-from getframes_xr.engine.collapse import Rule, Stacked
+from getframes_xr.engine.collapse import RULES, Rule, Stacked
 from getframes_xr.engine.producer import Producer, Selected
 from getframes_xr.face.lazy import as_producer, lazy
 from getframes_xr.reduce.reject.noise_model import NoiseModel
@@ -47,7 +47,7 @@ def stack(
     Raises
     ------
     DataError : no frame is left, weights do not fit the frames, a repeated ``frame``
-    OptionError : weights for a rule that takes none
+    OptionError : weights for a rule that takes none, a ``reject`` that is no rule
     """
     plane = sample_plane(frames)
     return lazy(stacked(producer_with_flags(frames, plane), plane, reject, weights))
@@ -59,7 +59,11 @@ def stacked(producer: Producer, plane: str, reject: Rule | None = None, weights:
     Raises
     ------
     DataError : no frame is left, or weights do not fit the frames
+    OptionError : ``reject`` is no rule
     """
+    if reject is not None and not isinstance(reject, Rule):
+        rules = ", ".join(f"gx.reject.{RULES[kind].__name__}()" for kind in RULES)
+        raise OptionError("reject", reject, f"a rule: {rules}")
     grid = producer.grid
     if not grid.timed:
         raise DataError("stack needs frames along time; these have none (a master or a stack already?)")

@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 import xarray as xr
 
+import getframes_xr as gx
 from getframes_xr.core.errors import DataError, OptionError
 from getframes_xr.face.lazy import lazy, producer_of
 from getframes_xr.reduce import reject
 from getframes_xr.reduce.stack import stack
 from tests.frames import held_frames
+from tests.laws import producers as cases
 
 
 def frames(n=12, ny=20, nx=30, dtype=np.uint16, **columns):
@@ -96,3 +98,17 @@ def test_a_stack_of_user_arithmetic_is_that_of_its_values():
     assert producer_of(changed) is None
     made = stack(changed, reject=reject.Mean()).compute()
     np.testing.assert_allclose(made.image, changed.values.mean(axis=0, dtype=np.float64), rtol=1e-5, atol=1e-4)
+
+
+@pytest.mark.parametrize("wrong", ["sigma_clip", gx.reject.SigmaClip, 3.0, True])
+def test_what_is_no_rule_is_refused_with_the_rules_there_are(wrong):
+    frames = lazy(cases.clean((4, 12, 14)))
+    for make in (gx.stack, gx.master):
+        with pytest.raises(OptionError, match=r"reject=.*gx\.reject\.Mean\(\).*gx\.reject\.SigmaClip\(\)"):
+            make(frames, reject=wrong)
+
+
+def test_splat_takes_no_rule_and_says_so():
+    size = (6, 26, 34)
+    with pytest.raises(OptionError, match=r"True or False.*rules of gx.reject are for gx.stack"):
+        gx.splat(lazy(cases.clean(size)), cases.moves_table(size), reject=gx.reject.SigmaClip(kappa=1.5))
