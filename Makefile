@@ -3,13 +3,14 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test test-quick test-long mutants lint types check bench docs clean
+.PHONY: help demo test test-quick test-long mutants lowest lint types check bench docs clean
 help:
 	@echo "make demo        simulate a night, reduce it, compare with the truth"
 	@echo "make test        every test: what must run alone, then two workers (8 minutes on two cores)"
 	@echo "make test-quick  the rooms without whole jobs, few examples (90 s)"
 	@echo "make test-long   tests of minutes, servers and browsers"
 	@echo "make mutants     plant faults, run the tests that guard against them, name the survivors (15 minutes)"
+	@echo "make lowest      one small road on the lowest versions that are declared"
 	@echo "make lint        ruff                    make types   mypy --strict"
 	@echo "make check       lint + types + test     make bench   fair timings against peers"
 	@echo "make docs        the reference           make clean   remove what make made"
@@ -53,6 +54,9 @@ test-long: $(VENV)/.test
 mutants: $(VENV)/.test
 	$(BIN)/python -m tests.mutants
 
+lowest: $(VENV)/.test
+	$(BIN)/python -m tests.lowest
+
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -69,4 +73,4 @@ docs: $(VENV)/.package
 	$(BIN)/python docs/build_reference.py
 
 clean:
-	rm -rf $(VENV) .mutants .pytest_cache .mypy_cache .ruff_cache demo processed
+	rm -rf $(VENV) .mutants .lowest .pytest_cache .mypy_cache .ruff_cache demo processed
