@@ -17,6 +17,7 @@ import numpy as np
 
 from getframes_xr.core.errors import OptionError
 from getframes_xr.core.kernel import kernel
+from getframes_xr.core.mapping import Affine
 from getframes_xr.core.patch import Array, Patch
 from getframes_xr.core.window import Span, Window
 from getframes_xr.engine.ask import Ask, Few, every
@@ -27,16 +28,8 @@ from getframes_xr.reduce.moves import Moves
 CanvasName = Literal["union", "reference"]
 TILE_PX = 512
 PART_PX = 128  # a part's sums stay in the second cache while some frames are laid on it
+MARGIN_PX = 2  # of a footprint: a sample reaches one pixel around it
 FRAMES_AT_ONCE = 4  # frames read before a window's parts are filled; their windows are held together
-
-
-def mapped_box(transform: Array, y: Span, x: Span) -> tuple[float, float, float, float]:
-    """Bounding box (least y, most y, least x, most x) of the pixel centres of a box after an affine map."""
-    ys = np.array([y.start, y.start, y.stop - 1, y.stop - 1], np.float64)
-    xs = np.array([x.start, x.stop - 1, x.start, x.stop - 1], np.float64)
-    at_y = transform[0, 0] * ys + transform[0, 1] * xs + transform[0, 2]
-    at_x = transform[1, 0] * ys + transform[1, 1] * xs + transform[1, 2]
-    return float(at_y.min()), float(at_y.max()), float(at_x.min()), float(at_x.max())
 
 
 def canvas_spans(transforms: Array, y: Span, x: Span, canvas: CanvasName = "union") -> tuple[Span, Span]:
@@ -56,7 +49,7 @@ def canvas_spans(transforms: Array, y: Span, x: Span, canvas: CanvasName = "unio
         return y, x
     if canvas != "union":
         raise OptionError("canvas", canvas, "union, reference")
-    boxes = np.array([mapped_box(transform, y, x) for transform in transforms])
+    boxes = Affine(transforms).box(y, x)
     rows = Span(math.floor(boxes[:, 0].min()) - 1, math.ceil(boxes[:, 1].max()) + 2)
     return rows, Span(math.floor(boxes[:, 2].min()) - 1, math.ceil(boxes[:, 3].max()) + 2)
 
@@ -173,39 +166,13 @@ class FramePart:
         return cls(ask.about, image, flags, ask.window.y.start, ask.window.x.start)
 
 
-def footprints(inverses: Array, rows: Span, columns: Span, y: Span, x: Span, margin_px: int = 2) -> Array:
-    """What a window of the canvas sees of each frame.
-
-    Parameters
-    ----------
-    inverses : float64 (frame, 2, 3), canvas -> frame
-    rows, columns : Span of the canvas
-    y, x : Span of the frames
-    margin_px : added on every side
-
-    Returns
-    -------
-    int64 (frame, 4): rows [0] <= y < [1], columns [2] <= x < [3]; none where they do not meet
-    """
-    ys = np.array([rows.start, rows.start, rows.stop - 1, rows.stop - 1], np.float64)
-    xs = np.array([columns.start, columns.stop - 1, columns.start, columns.stop - 1], np.float64)
-    found = np.empty((len(inverses), 4), np.int64)
-    for axis, own in enumerate((y, x)):
-        at = inverses[:, axis, :1] * ys + inverses[:, axis, 1:2] * xs + inverses[:, axis, 2:]
-        low = np.floor(at.min(axis=1)) - margin_px
-        high = np.ceil(at.max(axis=1)) + margin_px + 1
-        found[:, 2 * axis] = np.clip(low, own.start, own.stop)
-        found[:, 2 * axis + 1] = np.maximum(found[:, 2 * axis], np.minimum(high, own.stop))
-    return found
-
-
 def frames_under(clean: Producer, moves: Moves, rows: Span, columns: Span, few: Few = every) -> Iterator[Batch]:
     """The frames that a window of the canvas sees, some at a time; an Ask's ``about`` is the frame's number in `moves`.
 
     A batch is a run of used frames fixed by their rank alone, so that every window walks (batch, part, frame) alike;
     frames that do not meet the window are left out of it.
     """
-    seen = footprints(moves.inverses, rows, columns, clean.grid.y, clean.grid.x)
+    seen = moves.map.inverse.under(rows, columns, clean.grid.y, clean.grid.x, MARGIN_PX)
     pixels = (seen[:, 1] - seen[:, 0]) * (seen[:, 3] - seen[:, 2])
     planes = with_flags(clean, "image")
     starts = range(0, len(moves), FRAMES_AT_ONCE)
@@ -222,7 +189,7 @@ def frames_under(clean: Producer, moves: Moves, rows: Span, columns: Span, few: 
 
 def copied_bytes(clean: Producer, moves: Moves, rows: Span, columns: Span) -> int:
     """Bytes of what ``FramePart.of`` makes anew for one batch: samples of another type, flags where there are none."""
-    seen = footprints(moves.inverses, rows, columns, clean.grid.y, clean.grid.x)
+    seen = moves.map.inverse.under(rows, columns, clean.grid.y, clean.grid.x, MARGIN_PX)
     largest = int(((seen[:, 1] - seen[:, 0]) * (seen[:, 3] - seen[:, 2])).max())
     other = clean.planes["image"].dtype != np.float32
     return FRAMES_AT_ONCE * largest * (4 * other + 2 * ("flags" not in clean.planes))

@@ -19,6 +19,7 @@ import numpy as np
 import xarray as xr
 
 from getframes_xr.core.errors import DataError, RegistrationError
+from getframes_xr.core.mapping import Affine
 from getframes_xr.core.patch import Array
 from getframes_xr.core.vocabulary import BAND, COLOUR_BANDS, TIME, cfa_band
 from getframes_xr.core.window import Grid
@@ -70,15 +71,14 @@ class Moves:
         return len(self.frames)
 
     @cached_property
+    def map(self) -> Affine:
+        """Frame -> reference grid."""
+        return Affine(self.transforms)
+
+    @property
     def inverses(self) -> Array:
         """Reference grid -> frame, (frame, 2, 3)."""
-        out = np.empty_like(self.transforms)
-        for k, move in enumerate(self.transforms):
-            determinant = move[0, 0] * move[1, 1] - move[0, 1] * move[1, 0]
-            a, b = move[1, 1] / determinant, -move[0, 1] / determinant
-            c, d = -move[1, 0] / determinant, move[0, 0] / determinant
-            out[k] = [[a, b, -(a * move[0, 2] + b * move[1, 2])], [c, d, -(c * move[0, 2] + d * move[1, 2])]]
-        return out
+        return self.map.inverse.terms
 
     @cached_property
     def phases(self) -> Array:

@@ -19,13 +19,14 @@ from typing import Any
 import numpy as np
 
 from getframes_xr.core.kernel import kernel
+from getframes_xr.core.mapping import Affine
 from getframes_xr.core.patch import Array, Patch, by_band, frozen
 from getframes_xr.core.vocabulary import Plane
 from getframes_xr.core.window import Grid, Span, Window
 from getframes_xr.engine.ask import Ask, Few, Given, every, some
 from getframes_xr.engine.producer import Producer, with_flags
 from getframes_xr.engine.reduction import BLOCK_RANKS, Batch, Reduction
-from getframes_xr.reduce.canvas import FramePart, canvas_spans, mapped_box
+from getframes_xr.reduce.canvas import MARGIN_PX, FramePart, canvas_spans
 from getframes_xr.reduce.deposit import BLOCK_PX
 from getframes_xr.reduce.first_image import LEFT_OUT
 from getframes_xr.reduce.moves import Moves
@@ -184,10 +185,10 @@ class ResidualBins(Producer):
 
     def _under(self, number: int, y: Span, x: Span) -> Window:
         """The window of the first image that a tile of a frame sees."""
-        least_y, most_y, least_x, most_x = mapped_box(self.moves.transforms[number], y, x)
-        rows = Span(math.floor(least_y) - 2, math.floor(most_y) + 4)
-        columns = Span(math.floor(least_x) - 2, math.floor(most_x) + 4)
-        return Window(Span(0, 1), rows, columns).clip(self.first.grid.window)
+        sky = self.first.grid
+        move = Affine(self.moves.transforms[number : number + 1])
+        top, bottom, left, right = move.under(y, x, sky.y, sky.x, MARGIN_PX)[0].tolist()
+        return Window(Span(0, 1), Span(top, bottom), Span(left, right))
 
     def _shared(self, frames: Sequence[int], y: Span, x: Span) -> list[tuple[list[int], Window]]:
         """Frames that look at nearly the same part of the first image from one tile, with that part."""

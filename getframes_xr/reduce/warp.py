@@ -19,6 +19,7 @@ import xarray as xr
 
 from getframes_xr.core.errors import DataError, OptionError, RegistrationError
 from getframes_xr.core.kernel import kernel as compiled
+from getframes_xr.core.mapping import Affine
 from getframes_xr.core.patch import Array, Patch
 from getframes_xr.core.vocabulary import PLANES, UNUSABLE, Flag, Plane
 from getframes_xr.core.window import Grid, Span, Window
@@ -77,13 +78,12 @@ class Warped(Producer):
             raise DataError(f"transforms have the shape {self.transforms.shape}, wanted ({grid.n_frames}, 2, 3)")
         if self.plane not in self.parent.planes:
             raise DataError(f"no plane {self.plane!r} to warp; known: {', '.join(self.parent.planes)}")
-        matrix = self.transforms[self._used, :, :2]
-        if (np.abs(np.linalg.det(matrix)) < 1e-6).any():
+        if (self._map.area[self._map.known] < 1e-6).any():
             raise DataError("a transform cannot be inverted: it maps the frame onto a line")
 
     @cached_property
-    def _used(self) -> Array:
-        return np.asarray(np.isfinite(self.transforms).all(axis=(1, 2)))
+    def _map(self) -> Affine:
+        return Affine(self.transforms)
 
     @cached_property
     def grid(self) -> Grid:
@@ -94,47 +94,13 @@ class Warped(Producer):
     def planes(self) -> Mapping[str, Plane]:
         return {"image": Plane(PLANES["image"].dtype, self.parent.planes[self.plane].units), "flags": PLANES["flags"]}
 
-    @cached_property
-    def _inverse(self) -> Array:
-        """Canvas -> frame, float64 (time, 2, 3)."""
-        a, b, c = self.transforms[:, 0, 0], self.transforms[:, 0, 1], self.transforms[:, 0, 2]
-        d, e, f = self.transforms[:, 1, 0], self.transforms[:, 1, 1], self.transforms[:, 1, 2]
-        det = a * e - b * d
-        inverse = np.empty_like(self.transforms)
-        inverse[:, 0, 0], inverse[:, 0, 1], inverse[:, 0, 2] = e / det, -b / det, (b * f - e * c) / det
-        inverse[:, 1, 0], inverse[:, 1, 1], inverse[:, 1, 2] = -d / det, a / det, (d * c - a * f) / det
-        return inverse
-
-    @cached_property
-    def _shifts(self) -> Array:
-        """Which frames are only shifted, bool (time,)."""
-        return np.asarray((self.transforms[:, :, :2] == np.eye(2)).all(axis=(1, 2)))
-
-    def footprint(self, frame: int, window: Window) -> tuple[Span, Span]:
-        """Rows and columns of one frame that a canvas window can touch; empty where it misses the frame."""
-        empty = Span(0, 0), Span(0, 0)
-        if not self._used[frame] or not len(window.y) or not len(window.x):
-            return empty
-        inverse = self._inverse[frame]
-        corners = np.array(
-            [[y, x] for y in (window.y.start, window.y.stop - 1) for x in (window.x.start, window.x.stop - 1)]
-        )
-        at = corners @ inverse[:, :2].T + inverse[:, 2]
-        reach = TAPS[self.interpolation] // 2 + _EXTRA_PX
-        grid = self.parent.grid
-        spans = []
-        for axis, frame_span in enumerate((grid.y, grid.x)):
-            low, high = np.floor(at[:, axis].min()), np.ceil(at[:, axis].max())
-            if high < frame_span.start - reach or low > frame_span.stop + reach:
-                return empty
-            spans.append(Span(int(low) - reach, int(high) + reach + 1).clip(frame_span))
-        return (spans[0], spans[1]) if len(spans[0]) and len(spans[1]) else empty
-
     def inputs(self, window: Window, planes: frozenset[str], few: Few = every) -> Iterator[Ask]:
-        for frame in few(range(window.frames.start, window.frames.stop)):
-            y, x = self.footprint(frame, window)
-            if len(y):
-                part = Window(Span(frame, frame + 1), y, x)
+        grid, reach = self.parent.grid, TAPS[self.interpolation] // 2 + _EXTRA_PX
+        frames = few(range(window.frames.start, window.frames.stop))
+        back = Affine(self._map.inverse.terms[list(frames)])
+        for frame, seen in zip(frames, back.under(window.y, window.x, grid.y, grid.x, reach).tolist(), strict=True):
+            if seen[0] < seen[1]:
+                part = Window(Span(frame, frame + 1), Span(*seen[:2]), Span(*seen[2:]))
                 yield Ask(self.parent, part, with_flags(self.parent, self.plane), about=frame)
 
     def make(self, window: Window, planes: frozenset[str], given: Given) -> Patch:
@@ -174,9 +140,9 @@ class Warped(Producer):
         self, frame: int, window: Window, origin: tuple[int, int], source: Array, marks: Array | None, out: Array,
         reasons: Array | None,
     ) -> None:  # fmt: skip
-        inverse, taps = self._inverse[frame], TAPS[self.interpolation]
+        inverse, taps = self._map.inverse.terms[frame], TAPS[self.interpolation]
         y, x = window.y.start, window.x.start
-        if self._shifts[frame]:
+        if self._map.shifts[frame]:
             whole = np.floor(inverse[:, 2])
             wy, wx = (shift_weights(self.interpolation, float(inverse[i, 2] - whole[i])) for i in (0, 1))
             top = y + int(whole[0]) - origin[0] - (max(0, len(wy) // 2 - 1))
@@ -185,10 +151,9 @@ class Warped(Producer):
             if marks is not None and reasons is not None:
                 shift_flags(marks, top, left, len(wy), len(wx), reasons)
             return
-        area = abs(inverse[0, 0] * inverse[1, 1] - inverse[0, 1] * inverse[1, 0])
         start = np.array(origin, np.int64)
         table = lanczos_table() if taps == 6 else np.zeros((1, 6), np.float32)
-        warp_plane(taps, source, start, inverse, y, x, table, area, out)
+        warp_plane(taps, source, start, inverse, y, x, table, self._map.inverse.area[frame], out)
         if marks is not None and reasons is not None:
             warp_flags(taps, marks, start, inverse, y, x, reasons)
 

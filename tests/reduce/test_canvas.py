@@ -1,4 +1,4 @@
-"""Canvas: unions, footprints, coverage and parts against points mapped one by one."""
+"""Canvas: unions, coverage and parts against points mapped one by one."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from getframes_xr.core.errors import OptionError
 from getframes_xr.core.window import Span
-from getframes_xr.reduce.canvas import add_coverage, canvas_spans, footprints, parts_of
+from getframes_xr.reduce.canvas import add_coverage, canvas_spans, parts_of
 from tests.reduce.night import similarity
 
 Y, X = Span(3, 43), Span(-7, 48)
@@ -44,19 +44,6 @@ def test_the_reference_canvas_is_the_frame_itself_and_other_words_are_refused():
     assert canvas_spans(transforms, Y, X, "reference") == (Y, X)
     with pytest.raises(OptionError, match="union, reference"):
         canvas_spans(transforms, Y, X, "largest")
-
-
-@given(moves, st.integers(-40, 60), st.integers(-40, 60), st.integers(1, 30))
-def test_a_footprint_holds_every_pixel_that_reaches_the_window(move, top, left, size):
-    rows, columns = Span(top, top + size), Span(left, left + size)
-    y, x = (v.ravel() for v in np.meshgrid(Y.indices(), X.indices(), indexing="ij"))
-    at_y, at_x = move @ np.stack([y, x, np.ones(len(y))])
-    reaches = (at_y > top - 1) & (at_y < top + size) & (at_x > left - 1) & (at_x < left + size)
-    ((low_y, high_y, low_x, high_x),) = footprints(inverse_of(move)[None], rows, columns, Y, X).tolist()
-    own_y, own_x = Span(low_y, high_y), Span(low_x, high_x)
-    assert own_y in Y and own_x in X
-    for a, b in zip(y[reaches], x[reaches], strict=True):
-        assert int(a) in own_y and int(b) in own_x
 
 
 @given(moves, st.integers(-40, 60), st.integers(-40, 60))
