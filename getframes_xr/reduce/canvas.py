@@ -11,9 +11,10 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
+import xarray as xr
 
 from getframes_xr.core.errors import OptionError
 from getframes_xr.core.kernel import kernel
@@ -23,33 +24,41 @@ from getframes_xr.core.window import Span, Window
 from getframes_xr.engine.ask import Ask, Few, every
 from getframes_xr.engine.producer import Producer, with_flags
 from getframes_xr.engine.reduction import Batch
+from getframes_xr.face.lazy import as_producer
 from getframes_xr.reduce.moves import Moves
 
-CanvasName = Literal["union", "reference"]
+Canvas = Literal["union", "reference"]
 TILE_PX = 512
 PART_PX = 128  # a part's sums stay in the second cache while some frames are laid on it
 MARGIN_PX = 2  # of a footprint: a sample reaches one pixel around it
 FRAMES_AT_ONCE = 4  # frames read before a window's parts are filled; their windows are held together
 
 
-def canvas_spans(transforms: Array, y: Span, x: Span, canvas: CanvasName = "union") -> tuple[Span, Span]:
+def canvas_spans(
+    canvas: Canvas | xr.Dataset | xr.DataArray, transforms: Array, y: Span, x: Span
+) -> tuple[Span, Span]:  # fmt: skip
     """Rows and columns of the canvas on the reference grid.
 
     Parameters
     ----------
-    transforms : float64 (frame, 2, 3), frame -> reference
+    canvas : "union" of all frames, rounded outwards + 1 px (a deposited sample may be widened by one), "reference" (the
+        frames' own spans), or an image whose y and x are taken
+    transforms : float64 (frame, 2, 3), frame -> reference; NaN = the frame is not used
     y, x : Span of the frames
-    canvas : "union" of all frames, rounded outwards + 1 px, or "reference": the frames' own spans
 
     Raises
     ------
     OptionError : another word for the canvas
     """
+    if isinstance(canvas, xr.Dataset | xr.DataArray):
+        other = as_producer(canvas).grid
+        return other.y, other.x
     if canvas == "reference":
         return y, x
     if canvas != "union":
-        raise OptionError("canvas", canvas, "union, reference")
-    boxes = Affine(transforms).box(y, x)
+        raise OptionError("canvas", canvas, ", ".join(get_args(Canvas)) + ", or an image whose y and x are taken")
+    moves = Affine(transforms)
+    boxes = moves.box(y, x)[moves.known]
     rows = Span(math.floor(boxes[:, 0].min()) - 1, math.ceil(boxes[:, 1].max()) + 2)
     return rows, Span(math.floor(boxes[:, 2].min()) - 1, math.ceil(boxes[:, 3].max()) + 2)
 

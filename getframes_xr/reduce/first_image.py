@@ -237,7 +237,7 @@ def first_image(clean: xr.Dataset | xr.DataArray, moves: xr.Dataset) -> xr.Datas
     """
     frames = clean_frames(clean)
     table = read_moves(moves, frames.grid, frames.planes["image"].units or "adu")
-    return lazy(FirstImage.of(frames, table, *canvas_spans(table.transforms, frames.grid.y, frames.grid.x)))
+    return lazy(FirstImage.of(frames, table, *canvas_spans("union", table.transforms, frames.grid.y, frames.grid.x)))
 
 
 def read_first(first: xr.Dataset | None, frames: Producer, moves: Moves) -> Producer:
@@ -257,7 +257,9 @@ def read_first(first: xr.Dataset | None, frames: Producer, moves: Moves) -> Prod
     DataError : it is no first image of these frames
     """
     if first is None:
-        return Held(FirstImage.of(frames, moves, *canvas_spans(moves.transforms, frames.grid.y, frames.grid.x)))
+        return Held(
+            FirstImage.of(frames, moves, *canvas_spans("union", moves.transforms, frames.grid.y, frames.grid.x))
+        )
     if not {"image", "count"} <= set(first.data_vars):
         raise DataError("first must be the Dataset of first_image(clean, moves): image and count")
     picture = as_producer(first, ("image", "count"))

@@ -347,7 +347,7 @@ class CommonBins(Reduction):
         parent = self.bins.grid
         y = Span(parent.y.start * self.bin_px, parent.y.stop * self.bin_px)
         x = Span(parent.x.start * self.bin_px, parent.x.stop * self.bin_px)
-        rows, columns = canvas_spans(self.moves.transforms, y, x)
+        rows, columns = canvas_spans("union", self.moves.transforms, y, x)
         return Grid(
             Span(rows.start // self.bin_px - 1, rows.stop // self.bin_px + 2),
             Span(columns.start // self.bin_px - 1, columns.stop // self.bin_px + 2),

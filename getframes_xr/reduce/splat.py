@@ -32,7 +32,7 @@ from getframes_xr.engine.reduction import BLOCK_RANKS, Batch, Reduction
 from getframes_xr.face.lazy import lazy
 from getframes_xr.reduce.canvas import (
     TILE_PX,
-    CanvasName,
+    Canvas,
     FramePart,
     add_coverage,
     canvas_spans,
@@ -249,7 +249,7 @@ def splat(
     reject: bool = True,
     tolerance: float = 4.0,
     kappa: float = 4.0,
-    canvas: CanvasName = "union",
+    canvas: Canvas | xr.Dataset | xr.DataArray = "union",
 ) -> xr.Dataset:
     """Stack raw mosaics or mono frames by depositing their samples; lazily.
 
@@ -262,7 +262,8 @@ def splat(
     reject : compare every sample with the first image (a single frame has nothing to be compared with)
     tolerance : C >= 0, share of the local contrast that a sample may differ by
     kappa : > 0, standard deviations that a sample may differ by
-    canvas : "union" of all used frames, or the "reference" frame's grid
+    canvas : "union" of all used frames (a stack shows all that was seen), "reference" (the frames' own spans), or an
+        image whose y and x are taken
 
     Returns
     -------
@@ -282,7 +283,7 @@ def splat(
         raise OptionError("tolerance", tolerance, ">= 0")
     frames = clean_frames(clean)
     table = read_moves(moves, frames.grid, frames.planes["image"].units or "adu")
-    spans = canvas_spans(table.transforms, frames.grid.y, frames.grid.x, canvas)
+    spans = canvas_spans(canvas, table.transforms, frames.grid.y, frames.grid.x)
     rejects = reject and len(table) >= FEWEST_FOR_REJECTION
     expected = read_first(first, frames, table) if rejects else None
     if len(table) == FEWEST_FOR_REJECTION:

@@ -12,7 +12,6 @@ import dataclasses
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal, get_args
 
 import numpy as np
 import xarray as xr
@@ -25,7 +24,8 @@ from getframes_xr.core.vocabulary import PLANES, UNUSABLE, Flag, Plane
 from getframes_xr.core.window import Grid, Span, Window
 from getframes_xr.engine.ask import Ask, Few, Given, every, some
 from getframes_xr.engine.producer import Producer, with_flags
-from getframes_xr.face.lazy import as_producer, lazy
+from getframes_xr.face.lazy import lazy
+from getframes_xr.reduce.canvas import Canvas, canvas_spans
 from getframes_xr.reduce.interpolation import (
     TAPS,
     Interpolation,
@@ -39,7 +39,6 @@ from getframes_xr.reduce.interpolation import (
 from getframes_xr.reduce.moves import reference_wcs
 from getframes_xr.reduce.stack import by_frame, producer_with_flags, sample_plane
 
-Canvas = Literal["reference", "union"]
 _EXTRA_PX = 1  # more than rounding of positions (1e-9 px) can ever need
 
 
@@ -203,7 +202,8 @@ def warp(
     frames : Dataset with ``image`` (or ``adu``) and perhaps ``flags``, mono or debayered
     moves : loaded table of ``register`` or ``normalise``: ``transform`` (time, 2, 3), ``verified``; joined by ``frame``
     kernel : "bicubic", "bilinear" or "lanczos3"
-    canvas : "reference" (the frames' own spans), "union" (all verified frames), or an image whose y and x are taken
+    canvas : "reference" (the frames' own spans: frames stay comparable with the reference, pixel by pixel), "union" of
+        all verified frames, the same as that of ``splat``, or an image whose y and x are taken
 
     Returns
     -------
@@ -221,7 +221,7 @@ def warp(
     plane = sample_plane(frames)
     producer = producer_with_flags(frames, plane)
     transforms, columns = _moves(moves, producer.grid)
-    y, x = _canvas(canvas, producer.grid, transforms)
+    y, x = canvas_spans(canvas, transforms, producer.grid.y, producer.grid.x)
     wcs = reference_wcs(moves, producer.grid)
     return lazy(Warped(producer, transforms, y, x, kernel, plane, columns, wcs))
 
@@ -243,18 +243,3 @@ def _moves(moves: xr.Dataset, grid: Grid) -> tuple[Array, dict[str, Array]]:
         )
     transforms[~columns["verified"]] = np.nan
     return transforms, columns
-
-
-def _canvas(canvas: object, grid: Grid, transforms: Array) -> tuple[Span, Span]:
-    if isinstance(canvas, xr.Dataset | xr.DataArray):
-        other = as_producer(canvas).grid
-        return other.y, other.x
-    if canvas == "reference":
-        return grid.y, grid.x
-    if canvas != "union":
-        raise OptionError("canvas", canvas, ", ".join(get_args(Canvas)) + ", or an image whose y and x are taken")
-    corners = np.array([[y, x] for y in (grid.y.start, grid.y.stop - 1) for x in (grid.x.start, grid.x.stop - 1)])
-    used = transforms[np.isfinite(transforms).all(axis=(1, 2))]
-    at = corners @ used[:, :, :2].transpose(0, 2, 1) + used[:, None, :, 2]
-    low, high = np.floor(at.min(axis=(0, 1)) + 1e-6), np.ceil(at.max(axis=(0, 1)) - 1e-6)
-    return Span(int(low[0]), int(high[0]) + 1), Span(int(low[1]), int(high[1]) + 1)
