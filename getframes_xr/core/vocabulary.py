@@ -14,7 +14,6 @@ import numpy as np
 
 TIME, BAND, Y, X = "time", "band", "y", "x"
 COLOUR_BANDS: Final = ("red", "green", "blue")
-CFA_PATTERNS: Final = ("RGGB", "BGGR", "GRBG", "GBRG")
 
 
 class Flag(IntFlag):
@@ -114,9 +113,3 @@ COLUMNS: Final = {
     "transparency": "",
     "seeing_fwhm_arcsec": "arcsec",
 }
-
-
-def cfa_band(pattern: str, y: int, x: int) -> str:
-    """Band of the absolute pixel (y, x) under a CFA stated for pixel (0, 0): red, green or blue."""
-    letter = pattern[2 * (y & 1) + (x & 1)]
-    return {"R": "red", "G": "green", "B": "blue"}[letter]

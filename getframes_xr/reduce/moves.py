@@ -18,10 +18,11 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from getframes_xr.core.cfa import cfa_index
 from getframes_xr.core.errors import DataError, RegistrationError
 from getframes_xr.core.mapping import Affine
 from getframes_xr.core.patch import Array
-from getframes_xr.core.vocabulary import BAND, COLOUR_BANDS, TIME, cfa_band
+from getframes_xr.core.vocabulary import BAND, COLOUR_BANDS, TIME
 from getframes_xr.core.window import Grid
 from getframes_xr.face.tables import loaded
 
@@ -85,8 +86,7 @@ class Moves:
         """Rows of (y offset, x offset, band), int64; one row for mono frames."""
         if self.cfa is None:
             return np.zeros((1, 3), np.int64)
-        places = [(y, x) for y in (0, 1) for x in (0, 1)]
-        return np.array([(y, x, self.bands.index(cfa_band(self.cfa, y, x))) for y, x in places], np.int64)
+        return np.array([(y, x, band) for (y, x), band in np.ndenumerate(cfa_index(self.cfa))], np.int64)
 
     @property
     def step(self) -> int:
