@@ -19,6 +19,8 @@ from getframes_xr.core.digest import digest
 from getframes_xr.core.errors import DataError
 from getframes_xr.core.vocabulary import BAND, TIME, X, Y
 
+CHUNK_PIXELS = 4 * 2**20  # about what a task makes, a shard holds, a probe reads: 16 MiB of float32
+
 
 @dataclass(frozen=True, slots=True, order=True)
 class Span:
