@@ -18,7 +18,7 @@ import xarray as xr
 
 from getframes_xr.core.errors import DataError
 from getframes_xr.core.patch import Array, Patch
-from getframes_xr.core.vocabulary import BAD, Flag, Plane
+from getframes_xr.core.vocabulary import UNUSABLE, Plane
 from getframes_xr.core.window import Grid, Span, Window
 from getframes_xr.engine.ask import Ask, Few, Given, every
 from getframes_xr.engine.held import Held
@@ -36,8 +36,6 @@ from getframes_xr.reduce.canvas import (
 )
 from getframes_xr.reduce.deposit import PLAIN_SUMS, RING_PX, deposit_plain, group_image, middle
 from getframes_xr.reduce.moves import Moves, read_moves
-
-LEFT_OUT = BAD & ~int(Flag.SATURATED)  # saturated pixels are deposited like any other, and counted
 
 
 def number_of_groups(frames: int) -> int:
@@ -127,7 +125,7 @@ class GroupImage(Reduction):
                 deposit_plain(
                     state.sums.reshape(-1), len(state.columns), part, frame.image, frame.flags, frame.y, frame.x,
                     moves.transforms[n], moves.inverses[n], moves.phases, moves.step, moves.sky[n], moves.centre,
-                    1.0 / moves.transparency[n], moves.weights32[n], LEFT_OUT,
+                    1.0 / moves.transparency[n], moves.weights32[n], UNUSABLE,
                 )  # fmt: skip
 
     def finish(self, state: GroupSums, out: Patch) -> None:

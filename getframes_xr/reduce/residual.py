@@ -21,14 +21,13 @@ import numpy as np
 from getframes_xr.core.kernel import kernel
 from getframes_xr.core.mapping import Affine
 from getframes_xr.core.patch import Array, Patch, by_band, frozen
-from getframes_xr.core.vocabulary import Plane
+from getframes_xr.core.vocabulary import UNUSABLE, Plane
 from getframes_xr.core.window import Grid, Span, Window
 from getframes_xr.engine.ask import Ask, Few, Given, every, some
 from getframes_xr.engine.producer import Producer, with_flags
 from getframes_xr.engine.reduction import BLOCK_RANKS, Batch, Reduction
 from getframes_xr.reduce.canvas import MARGIN_PX, FramePart, canvas_spans
 from getframes_xr.reduce.deposit import BLOCK_PX
-from getframes_xr.reduce.first_image import LEFT_OUT
 from getframes_xr.reduce.moves import Moves
 
 TILE_PX = 512
@@ -237,7 +236,7 @@ class ResidualBins(Producer):
         add_residuals(
             sums, samples, self.bin_px.bit_length() - 1, window.y.start, window.x.start, part.image, part.flags, part.y,
             part.x, moves.transforms[n], moves.phases, moves.step, moves.sky[n], moves.centre,
-            1.0 / moves.transparency[n], np.sqrt(moves.variances[n]).astype(np.float32), LEFT_OUT,
+            1.0 / moves.transparency[n], np.sqrt(moves.variances[n]).astype(np.float32), UNUSABLE,
             by_band(first["image"]), first["steep"], sky.y.start, sky.x.start,
         )  # fmt: skip
 

@@ -17,8 +17,8 @@ import numpy as np
 import xarray as xr
 
 from getframes_xr.core.errors import DataError, OptionError, RegistrationError
-from getframes_xr.core.kernel import kernel as compiled
 from getframes_xr.core.mapping import Affine
+from getframes_xr.core.missing import blank, mark_no_data
 from getframes_xr.core.patch import Array, Patch
 from getframes_xr.core.vocabulary import PLANES, UNUSABLE, Flag, Plane
 from getframes_xr.core.window import Grid, Span, Window
@@ -129,11 +129,11 @@ class Warped(Producer):
             source, out = np.ascontiguousarray(samples[band]), image[band]
             marks = None if native is None else np.ascontiguousarray(native[band])
             if marks is not None:
-                blank(source, marks, UNUSABLE)
+                blank(source.reshape(-1), marks.reshape(-1), UNUSABLE)
             reasons = None if flags is None else flags[band]
             self._resample(frame, window, origin, source, marks, out, reasons)
             if reasons is not None:
-                mark_no_data(out, reasons, UNUSABLE, int(Flag.NO_DATA))
+                mark_no_data(out, reasons, UNUSABLE)
 
     def _resample(
         self, frame: int, window: Window, origin: tuple[int, int], source: Array, marks: Array | None, out: Array,
@@ -165,28 +165,6 @@ class Warped(Producer):
         columns = {name: column[positions] for name, column in self.columns.items()}
         parent, transforms = self.parent.select(positions), self.transforms[positions]
         return dataclasses.replace(self, parent=parent, transforms=transforms, columns=columns)
-
-
-@compiled
-def blank(source: Array, flags: Array, bad: int) -> None:
-    """Make flagged samples NaN, in place."""
-    for y in range(source.shape[0]):
-        row, marks = source[y], flags[y]
-        for x in range(source.shape[1]):
-            row[x] = _NAN if (marks[x] & bad) != 0 else row[x]
-
-
-@compiled
-def mark_no_data(image: Array, flags: Array, bad: int, no_data: int) -> None:
-    """Flag NaN that no other flag explains as no_data, in place."""
-    for y in range(image.shape[0]):
-        row, marks = image[y], flags[y]
-        for x in range(image.shape[1]):
-            unknown = (row[x] != row[x]) & ((marks[x] & bad) == 0)
-            marks[x] = marks[x] | np.uint16(no_data) if unknown else marks[x]
-
-
-_NAN = np.float32(np.nan)
 
 
 def warp(
