@@ -25,7 +25,7 @@ from getframes_xr.core.window import Grid, Span, Window
 from getframes_xr.engine.ask import Ask, Few, Given, every, some
 from getframes_xr.engine.producer import Producer, with_flags
 from getframes_xr.face.lazy import lazy
-from getframes_xr.reduce.canvas import Canvas, canvas_spans
+from getframes_xr.reduce.canvas import Canvas, canvas_spans, reference_wcs
 from getframes_xr.reduce.interpolation import (
     TAPS,
     Interpolation,
@@ -36,7 +36,6 @@ from getframes_xr.reduce.interpolation import (
     warp_flags,
     warp_plane,
 )
-from getframes_xr.reduce.moves import reference_wcs
 from getframes_xr.reduce.stack import by_frame, producer_with_flags, sample_plane
 
 _EXTRA_PX = 1  # more than rounding of positions (1e-9 px) can ever need

@@ -9,10 +9,10 @@ from getframes_xr.core.vocabulary import COLOUR_BANDS, Flag
 from getframes_xr.face.lazy import lazy
 from getframes_xr.reduce.binned import binned
 from getframes_xr.reduce.debayer import debayer
-from getframes_xr.reduce.first_image import first_image
 from getframes_xr.reduce.master import master
 from getframes_xr.reduce.reject import Mean, Median
-from getframes_xr.reduce.splat import splat
+from getframes_xr.reduce.splat.first_image import first_image
+from getframes_xr.reduce.splat.splat import splat
 from getframes_xr.reduce.stack import stack
 from getframes_xr.reduce.warp import warp
 from tests.frames import held_frames

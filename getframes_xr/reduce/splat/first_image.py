@@ -25,17 +25,10 @@ from getframes_xr.engine.held import Held
 from getframes_xr.engine.producer import Producer
 from getframes_xr.engine.reduction import BLOCK_RANKS, Batch, Reduction
 from getframes_xr.face.lazy import as_producer, lazy
-from getframes_xr.reduce.canvas import (
-    TILE_PX,
-    FramePart,
-    canvas_spans,
-    copied_bytes,
-    frames_under,
-    parts_of,
-    tiles_of,
-)
-from getframes_xr.reduce.deposit import PLAIN_SUMS, RING_PX, deposit_plain, group_image, middle
-from getframes_xr.reduce.moves import Moves, read_moves
+from getframes_xr.reduce.canvas import canvas_spans
+from getframes_xr.reduce.splat.deposit import PLAIN_SUMS, RING_PX, deposit_plain, group_image, middle
+from getframes_xr.reduce.splat.moves import Moves, read_moves
+from getframes_xr.reduce.splat.tiles import TILE_PX, FramePart, copied_bytes, frames_under, parts_of, tiles_of
 
 
 def number_of_groups(frames: int) -> int:

@@ -30,21 +30,20 @@ from getframes_xr.engine.ask import Ask, Few, every
 from getframes_xr.engine.producer import Producer
 from getframes_xr.engine.reduction import BLOCK_RANKS, Batch, Reduction
 from getframes_xr.face.lazy import lazy
-from getframes_xr.reduce.canvas import (
+from getframes_xr.reduce.canvas import Canvas, canvas_spans, reference_wcs
+from getframes_xr.reduce.splat.deposit import CHECKED_SUMS, RING_PX, deposit_checked, finish
+from getframes_xr.reduce.splat.first_image import clean_frames, read_first
+from getframes_xr.reduce.splat.lines import mark_line, read_lines
+from getframes_xr.reduce.splat.moves import Moves, read_moves
+from getframes_xr.reduce.splat.tiles import (
     TILE_PX,
-    Canvas,
     FramePart,
     add_coverage,
-    canvas_spans,
     copied_bytes,
     frames_under,
     parts_of,
     tiles_of,
 )
-from getframes_xr.reduce.deposit import CHECKED_SUMS, RING_PX, deposit_checked, finish
-from getframes_xr.reduce.first_image import clean_frames, read_first
-from getframes_xr.reduce.lines import mark_line, read_lines
-from getframes_xr.reduce.moves import Moves, read_moves, reference_wcs
 
 STATE = ("sum_wqv", "sum_wq", "sum_wq_squared_v", "sum_q", "saturated")  # the four sums, the saturated weight
 FIRST_RING_PX = RING_PX + 1  # bilinear and 3 x 3 look one pixel beyond the sums

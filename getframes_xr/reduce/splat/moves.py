@@ -240,13 +240,3 @@ def inverse_gain(level: Array, variance: Array) -> float:
         if 0 < slope <= bound:
             return slope
     return bound
-
-
-def reference_wcs(moves: xr.Dataset, grid: Grid) -> str | None:
-    """WCS of the reference grid: the frames' own, or that of the reference frame where they differ."""
-    columns = grid.columns or {}
-    if "wcs" not in columns:
-        return grid.wcs
-    reference = moves.attrs.get("reference_frame")
-    at = np.flatnonzero(columns["frame"] == reference) if reference is not None else np.empty(0, np.int64)
-    return str(columns["wcs"][at[0]]) or None if len(at) else None
