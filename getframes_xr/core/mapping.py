@@ -9,15 +9,15 @@ questions (inverse, box, under, area). NaN is the mapping of a frame that has no
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 
+from getframes_xr.core.kernel import kernel
+from getframes_xr.core.patch import Array
 from getframes_xr.core.window import Span
-
-Array = np.ndarray[Any, Any]
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,13 +69,10 @@ class Affine:
         return Affine(np.concatenate([turn, shift], axis=2))
 
     def box(self, y: Span, x: Span) -> Array:
-        """Bounding box of the pixel centres of a box: least y, most y, least x, most x; float64 (n, 4)."""
-        ys = np.array([y.start, y.start, y.stop - 1, y.stop - 1], np.float64)
-        xs = np.array([x.start, x.stop - 1, x.start, x.stop - 1], np.float64)
+        """Bounding box of the pixel centres of a box: least y, most y, least x, most x; float64 (n, 4), NaN unknown."""
         found = np.empty((len(self), 4))
-        for axis in (0, 1):
-            at = self.terms[:, axis, :1] * ys + self.terms[:, axis, 1:2] * xs + self.terms[:, axis, 2:]
-            found[:, 2 * axis], found[:, 2 * axis + 1] = at.min(axis=1), at.max(axis=1)
+        _boxes(np.ascontiguousarray(self.terms, np.float64), y.start, y.stop - 1, x.start, x.stop - 1, found)
+        found[~self.known] = np.nan
         return found
 
     def under(self, rows: Span, columns: Span, y: Span, x: Span, margin_px: int) -> Array:
@@ -100,6 +97,31 @@ class Affine:
         missed = (found[:, 0] == found[:, 1]) | (found[:, 2] == found[:, 3]) | (not rows) | (not columns)
         found[missed] = 0
         return found
+
+
+@kernel(inline="always")
+def mapped_bounds(terms: Array, y_low: int, y_high: int, x_low: int, x_high: int) -> tuple[float, float, float, float]:
+    """Give least y, most y, least x, most x of the mapped corners (the corners of an affine map bound its inside)."""
+    least_y = math.inf
+    most_y = -math.inf
+    least_x = math.inf
+    most_x = -math.inf
+    for corner in range(4):
+        y = y_low if corner < 2 else y_high
+        x = x_low if corner % 2 == 0 else x_high
+        at_y = terms[0, 0] * y + terms[0, 1] * x + terms[0, 2]
+        at_x = terms[1, 0] * y + terms[1, 1] * x + terms[1, 2]
+        least_y = min(least_y, at_y)
+        most_y = max(most_y, at_y)
+        least_x = min(least_x, at_x)
+        most_x = max(most_x, at_x)
+    return least_y, most_y, least_x, most_x
+
+
+@kernel
+def _boxes(terms: Array, y_low: int, y_high: int, x_low: int, x_high: int, out: Array) -> None:
+    for k in range(terms.shape[0]):
+        out[k, 0], out[k, 1], out[k, 2], out[k, 3] = mapped_bounds(terms[k], y_low, y_high, x_low, x_high)
 
 
 def apply(terms: Array, points: Array) -> Array:
