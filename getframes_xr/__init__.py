@@ -47,10 +47,10 @@ _ROOMS = {
     "reduce.concat": ("concat",),
     "reduce.warp": ("warp",),
     "reduce.normalise": ("normalise",),
-    "reduce.first_image": ("first_image",),
+    "reduce.splat.first_image": ("first_image",),
     "reduce.level": ("level",),
-    "reduce.lines": ("find_lines",),
-    "reduce.splat": ("splat",),
+    "reduce.splat.lines": ("find_lines",),
+    "reduce.splat.splat": ("splat",),
     "reduce.stack": ("stack",),
     "workflows.session": ("ReduceOptions", "reduce_session"),
     "workflows.validate": ("validate",),
@@ -138,12 +138,12 @@ if TYPE_CHECKING:  # what type checkers and editors see; at run time names are l
     from getframes_xr.reduce.concat import concat as concat
     from getframes_xr.reduce.cosmetic import cosmetic as cosmetic
     from getframes_xr.reduce.debayer import debayer as debayer
-    from getframes_xr.reduce.first_image import first_image as first_image
     from getframes_xr.reduce.level import level as level
-    from getframes_xr.reduce.lines import find_lines as find_lines
     from getframes_xr.reduce.master import master as master
     from getframes_xr.reduce.normalise import normalise as normalise
-    from getframes_xr.reduce.splat import splat as splat
+    from getframes_xr.reduce.splat.first_image import first_image as first_image
+    from getframes_xr.reduce.splat.lines import find_lines as find_lines
+    from getframes_xr.reduce.splat.splat import splat as splat
     from getframes_xr.reduce.stack import stack as stack
     from getframes_xr.reduce.warp import warp as warp
     from getframes_xr.workflows.cluster import client as client

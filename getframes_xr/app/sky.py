@@ -7,13 +7,13 @@ is right ascension and declination in degrees, in the frame the WCS states (ICRS
 from __future__ import annotations
 
 import math
-import warnings
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from getframes_xr.core.errors import DataError, OptionError
+from getframes_xr.core.wcs_text import astropy_wcs
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -28,21 +28,13 @@ def wcs_of(data: xr.Dataset | xr.DataArray, time: int = 0) -> Any:
     ------
     DataError : no ``wcs`` here, or one that astropy cannot read
     """
-    from astropy.io.fits import Header
-    from astropy.wcs import WCS
-
     if "wcs" not in data.coords:
         raise DataError("there is no wcs here: frames from files carry one where their headers have it")
     coordinate = data.coords["wcs"]
     text = str(coordinate.values.item() if coordinate.ndim == 0 else coordinate.values[time])
     if not text.strip():
         raise DataError(f"frame at position {time} has no wcs; choose another with time=")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return WCS(Header.fromstring(text, sep="\n"))
-    except (ValueError, KeyError, MemoryError) as error:
-        raise DataError(f"the wcs cannot be read: {error}") from error
+    return astropy_wcs(text)
 
 
 def sky(data: xr.Dataset | xr.DataArray, y: ArrayLike, x: ArrayLike, time: int = 0) -> tuple[Floats, Floats]:

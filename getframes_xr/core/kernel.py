@@ -4,8 +4,9 @@
 with NumPy's error model (a division by zero gives inf, never a branch), and keeps the machine code on disk.
 Numba looks only at a kernel's own source file when it decides whether stored machine code is still right; a
 helper inlined from another file may have changed meanwhile. Here each kernel's code lies in a folder named by
-a *stamp*: the digest of its source file and of everything outside the function that compiling freezes into it
-(helpers and their stamps, constants, tables). The folder is handed to Numba only for the moment of its own
+a *stamp*: the digest of its source file, of the compiler's version (two environments share the user's cache, and one
+cannot read the other's code), and of everything outside the function that compiling freezes into it (helpers and their
+stamps, constants, tables). The folder is handed to Numba only for the moment of its own
 ``njit`` call, so kernels of other packages stay where they were; where nothing can be written, the code
 simply lives in memory.
 """
@@ -24,6 +25,7 @@ from pathlib import Path
 from types import CodeType, FunctionType, ModuleType
 from typing import Any, Literal, TypeVar, overload
 
+import llvmlite
 import numba
 import numpy as np
 
@@ -102,6 +104,7 @@ def _cache_candidates() -> Iterator[str]:
 
 def _stamp(function: Any) -> str:
     digest = hashlib.blake2b(_source(function), digest_size=12)
+    digest.update(f"\0numba {numba.__version__}, llvmlite {llvmlite.__version__}, {sys.version}\0".encode())
     digest.update(f"\0{function.__module__}\0".encode())  # stored code asks for its module by name when it is loaded
     for name, value in sorted(_frozen(function.__code__, function.__globals__).items()):
         digest.update(f"\0{name}\0".encode())

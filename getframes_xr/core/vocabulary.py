@@ -14,7 +14,6 @@ import numpy as np
 
 TIME, BAND, Y, X = "time", "band", "y", "x"
 COLOUR_BANDS: Final = ("red", "green", "blue")
-CFA_PATTERNS: Final = ("RGGB", "BGGR", "GRBG", "GBRG")
 
 
 class Flag(IntFlag):
@@ -88,9 +87,15 @@ PLANES: Final = {
     "weight": _plane(np.float32, "", "sum of the weights of the kept samples"),
 }
 
-# Left out when an image is made: a saturated pixel holds light (a star's core), so it is kept and flagged; without it
-# there would be holes. What measures exact fluxes asks for SATURATED as well.
-UNUSABLE: Final = BAD & ~int(Flag.SATURATED | Flag.BLOOMED)
+STACK_PLANES: Final = ("image", "noise", "count", "coverage", "weight", "flags")  # what a stack may hold
+SATURATED_SHARE: Final = 0.1  # of the samples of a stacked pixel, by weight; above it the pixel is flagged
+
+# What is left out wherever an image is made (stack, master, warp, debayer, bin, splat and its first image, lines). A
+# saturated pixel is kept and flagged: it holds light, the core of a star, and without it there would be a hole. A
+# bloomed pixel goes: its charge spilled over from elsewhere (the core that spilled is saturated, not bloomed).
+UNUSABLE: Final = BAD & ~int(Flag.SATURATED)
+# A star with such a pixel is called saturated; what measures stars leaves the pixel in and does not trust the star.
+OVERFULL: Final = int(Flag.SATURATED | Flag.BLOOMED)
 
 # Per-frame columns a Grid may carry (read-only vectors along time), with their units.
 COLUMNS: Final = {
@@ -114,9 +119,3 @@ COLUMNS: Final = {
     "transparency": "",
     "seeing_fwhm_arcsec": "arcsec",
 }
-
-
-def cfa_band(pattern: str, y: int, x: int) -> str:
-    """Band of the absolute pixel (y, x) under a CFA stated for pixel (0, 0): red, green or blue."""
-    letter = pattern[2 * (y & 1) + (x & 1)]
-    return {"R": "red", "G": "green", "B": "blue"}[letter]

@@ -14,9 +14,12 @@ from typing import Any
 
 import numpy as np
 
+from getframes_xr.core.cfa import CFA_PATTERNS
 from getframes_xr.core.digest import digest
 from getframes_xr.core.errors import DataError
-from getframes_xr.core.vocabulary import BAND, CFA_PATTERNS, TIME, X, Y
+from getframes_xr.core.vocabulary import BAND, TIME, X, Y
+
+CHUNK_PIXELS = 4 * 2**20  # about what a task makes, a shard holds, a probe reads: 16 MiB of float32
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -55,6 +58,11 @@ class Span:
         """Cut into runs of at most ``length``, counted from this span's start."""
         for start in range(self.start, self.stop, length):
             yield Span(start, min(start + length, self.stop))
+
+    def bins(self, size: int) -> Span:
+        """The whole bins of ``size`` pixels, counted from pixel 0, inside this span."""
+        start = -(-self.start // size)
+        return Span(start, max(start, self.stop // size))
 
     def indices(self) -> np.ndarray[Any, np.dtype[np.int64]]:
         return np.arange(self.start, self.stop, dtype=np.int64)

@@ -14,9 +14,9 @@ from typing import Annotated, ClassVar, Literal
 import numpy as np
 from pydantic import Field
 
+from getframes_xr.core.cfa import cfa_band
 from getframes_xr.core.kernel import kernel
 from getframes_xr.core.patch import Array, Patch
-from getframes_xr.core.vocabulary import cfa_band
 from getframes_xr.engine.stage import Place, Stage
 
 Share = Annotated[float, Field(ge=0, le=1)]

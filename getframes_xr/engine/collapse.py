@@ -22,11 +22,11 @@ from typing import Any, ClassVar
 import numpy as np
 
 from getframes_xr.core.errors import DataError, OptionError
-from getframes_xr.core.kernel import kernel
+from getframes_xr.core.missing import blank
 from getframes_xr.core.options import Family, Registry
 from getframes_xr.core.patch import Array, Patch, by_band
-from getframes_xr.core.vocabulary import PLANES, UNUSABLE, Flag, Plane
-from getframes_xr.core.window import Grid, Span, Window
+from getframes_xr.core.vocabulary import PLANES, SATURATED_SHARE, STACK_PLANES, UNUSABLE, Flag, Plane
+from getframes_xr.core.window import CHUNK_PIXELS, Grid, Span, Window
 from getframes_xr.engine import lanes as kernels
 from getframes_xr.engine.ask import Ask, Few, every
 from getframes_xr.engine.producer import Producer, with_flags
@@ -36,12 +36,9 @@ RULES = Registry("rejection rule")
 STRIP_BYTES = 64 * 2**20  # samples of one strip, all frames
 GROUP_BYTES = 4 * 2**20  # frames asked for together
 BUNCH_BYTES = 384 * 2**10  # samples sorted together: half of an L2 cache
-CHUNK_PIXELS = 4 * 2**20  # of the result, per task
 MOST_FRAMES = 65535  # count and coverage are uint16
 SHARED = ("exposure_s", "bias_adu", "gain_e_per_adu", "read_noise_e")  # told in attrs where all frames agree
-SATURATED_SHARE = 0.1  # of the samples, from which on a stacked pixel is flagged
 _SATURATED = np.uint16(Flag.SATURATED)
-OUTPUT = ("image", "noise", "count", "coverage", "weight", "flags")
 
 
 @dataclass
@@ -305,7 +302,7 @@ class Stacked(Reduction):
     def planes(self) -> Mapping[str, Plane]:
         units = self.parent.planes[self.plane].units
         own = {"image": units, "noise": units}
-        return {name: Plane(PLANES[name].dtype, own.get(name, PLANES[name].units)) for name in OUTPUT}
+        return {name: Plane(PLANES[name].dtype, own.get(name, PLANES[name].units)) for name in STACK_PLANES}
 
     @cached_property
     def _order(self) -> Array:
@@ -525,7 +522,7 @@ class Stacked(Reduction):
         if flags is not None and not flags.any():
             flags = None
         if flags is not None and self._dtype == np.float32:
-            mark_missing(values.reshape(-1), flags.reshape(-1), UNUSABLE)
+            blank(values.reshape(-1), flags.reshape(-1), UNUSABLE)
         if flags is not None:
             state.reasons |= np.bitwise_or.reduce(flags, axis=0)
             if (state.reasons & _SATURATED).any():
@@ -559,10 +556,3 @@ def _ground_pixels(producer: Producer, window: Window, planes: Collection[str]) 
     if not producer.parents:
         return window.pixels
     return sum(_ground_pixels(ask.parent, ask.window, ask.planes) for ask in asks)
-
-
-@kernel
-def mark_missing(values: Array, flags: Array, bad: int) -> None:
-    """Make bad samples NaN, in place."""
-    for i in range(values.shape[0]):
-        values[i] = np.float32(np.nan) if (flags[i] & bad) != 0 else values[i]

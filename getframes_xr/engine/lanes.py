@@ -64,8 +64,8 @@ def sort_eight(b: Array, q: int) -> None:
 
 
 @kernel
-def merge_u16(b: Array, run: int) -> None:
-    """Merge sorted runs of ``run`` rows (a power of 2) of every lane of a uint16 block (n, 64)."""
+def merge(b: Array, run: int) -> None:
+    """Merge sorted runs of ``run`` rows (a power of 2) of every lane of a block (n, lanes)."""
     n = b.shape[0]
     p = run
     shift = 1
@@ -79,7 +79,7 @@ def merge_u16(b: Array, run: int) -> None:
                 for i in range(min(k, n - j - k)):
                     q = i + j
                     if (q >> shift) == ((q + k) >> shift):
-                        for lane in range(LANES_U16):
+                        for lane in range(b.shape[1]):
                             u = b[q, lane]
                             v = b[q + k, lane]
                             b[q, lane] = u if u < v else v
@@ -97,35 +97,8 @@ def sort_u16(b: Array) -> None:
     for q in range(0, whole, 8):
         sort_eight(b, q)
     if whole < b.shape[0]:
-        merge_u16(b[whole:], 1)
-    merge_u16(b, 8)
-
-
-@kernel
-def merge_f32(b: Array, run: int) -> None:
-    """Merge sorted runs of ``run`` rows (a power of 2) of every lane of a float32 block (n, 32)."""
-    n = b.shape[0]
-    p = run
-    shift = 1
-    while (1 << shift) < 2 * p:
-        shift += 1
-    while p < n:
-        k = p
-        while k >= 1:
-            j = k % p
-            while j + k < n:
-                for i in range(min(k, n - j - k)):
-                    q = i + j
-                    if (q >> shift) == ((q + k) >> shift):
-                        for lane in range(LANES_F32):
-                            u = b[q, lane]
-                            v = b[q + k, lane]
-                            b[q, lane] = u if u < v else v
-                            b[q + k, lane] = v if u < v else u
-                j += 2 * k
-            k >>= 1
-        p <<= 1
-        shift += 1
+        merge(b[whole:], 1)
+    merge(b, 8)
 
 
 @kernel
@@ -135,8 +108,8 @@ def sort_f32(b: Array) -> None:
     for q in range(0, whole, 8):
         sort_eight(b, q)
     if whole < b.shape[0]:
-        merge_f32(b[whole:], 1)
-    merge_f32(b, 8)
+        merge(b[whole:], 1)
+    merge(b, 8)
 
 
 @kernel

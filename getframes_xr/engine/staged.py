@@ -18,7 +18,7 @@ import numpy as np
 from getframes_xr.core.errors import DataError
 from getframes_xr.core.patch import Array, Patch
 from getframes_xr.core.vocabulary import PLANES, Plane
-from getframes_xr.core.window import Grid, Span, Window
+from getframes_xr.core.window import CHUNK_PIXELS, Grid, Span, Window
 from getframes_xr.engine.ask import Ask, Few, Given, every, some
 from getframes_xr.engine.history import history_of, run_history
 from getframes_xr.engine.producer import Producer
@@ -214,7 +214,7 @@ class Staged(Producer):
         periods = [stage.period for stage in self.stages if isinstance(stage, HistoryStage)]
         if not periods:
             return self.parent.preferred_chunks
-        side = max(64, int((4 * 2**20 / max(periods)) ** 0.5) // 64 * 64)
+        side = max(64, int((CHUNK_PIXELS / max(periods)) ** 0.5) // 64 * 64)
         return max(periods), side, side
 
     @property

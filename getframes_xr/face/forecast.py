@@ -16,12 +16,12 @@ from typing import Final
 import numpy as np
 
 from getframes_xr.core.errors import PlanError
-from getframes_xr.core.window import Span, Window
+from getframes_xr.core.window import CHUNK_PIXELS, Span, Window
 from getframes_xr.engine.ask import Ask, some
 from getframes_xr.engine.held import Held, held_below
 from getframes_xr.engine.producer import Producer
 from getframes_xr.face.budget import MIB, Budget, budget, text_of_bytes
-from getframes_xr.face.graph import CHUNK_PIXELS, chunks_of
+from getframes_xr.face.graph import chunks_of
 
 SLACK: Final = 16 * MIB  # the allocator's arenas and the interpreter's objects
 MOST_MAPS: Final = 256 * MIB  # the cache of fixed maps holds no more

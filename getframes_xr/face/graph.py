@@ -26,14 +26,13 @@ from getframes_xr.core.digest import digest
 from getframes_xr.core.errors import DataError, PlanError
 from getframes_xr.core.patch import Array, Patch
 from getframes_xr.core.vocabulary import BAND, Plane
-from getframes_xr.core.window import Grid, Window
+from getframes_xr.core.window import CHUNK_PIXELS, Grid, Window
 from getframes_xr.engine.ask import Sink
 from getframes_xr.engine.held import Handed, Held, held_below, touched_windows
 from getframes_xr.engine.producer import Producer
 from getframes_xr.face.block import Block, Pick, Selection
 from getframes_xr.face.foreign import DaskFrames, foreign_below
 
-CHUNK_PIXELS = 4 * 2**20
 TILE = 2048
 BATCH = 10_000
 MOST_PIECES = 30_000

@@ -18,13 +18,14 @@ from getframes_xr.core.digest import digest
 from getframes_xr.core.errors import DataError
 from getframes_xr.core.patch import Array
 from getframes_xr.core.vocabulary import BAND, PLANES, TIME, X, Y
+from getframes_xr.core.window import CHUNK_PIXELS
 from getframes_xr.engine.held import kept_by
 from getframes_xr.engine.producer import ArrayFrames, Producer
 from getframes_xr.face.block import Block, Pick, Selection
 from getframes_xr.face.budget import active_client
 from getframes_xr.face.coordinates import coordinates_of, grid_of
 from getframes_xr.face.foreign import foreign_below
-from getframes_xr.face.graph import CHUNK_PIXELS, TILE, Chunks, arrays_of, chunks_of, dask_frames, pieces, run
+from getframes_xr.face.graph import TILE, Chunks, arrays_of, chunks_of, dask_frames, pieces, run
 from getframes_xr.face.kept import KEPT
 from getframes_xr.face.shown import as_shown
 

@@ -18,13 +18,13 @@ from getframes_xr.core.digest import digest
 from getframes_xr.core.errors import DataError
 from getframes_xr.core.patch import Array, Patch
 from getframes_xr.core.vocabulary import TIME
-from getframes_xr.core.window import Span, Window
+from getframes_xr.core.window import CHUNK_PIXELS, Span, Window
 from getframes_xr.engine.ask import Ask, Given, Sink
 from getframes_xr.engine.producer import Producer
 from getframes_xr.engine.whereabouts import tell, where
 from getframes_xr.face.block import Selection
 from getframes_xr.face.coordinates import coordinates_of
-from getframes_xr.face.graph import CHUNK_PIXELS, arrays_of
+from getframes_xr.face.graph import arrays_of
 
 
 @dataclass(frozen=True)

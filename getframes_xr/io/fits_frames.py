@@ -16,12 +16,10 @@ from getframes_xr.core.digest import code_version, digest
 from getframes_xr.core.errors import DataError
 from getframes_xr.core.patch import Array, Patch
 from getframes_xr.core.vocabulary import Plane
-from getframes_xr.core.window import Grid, Window
+from getframes_xr.core.window import CHUNK_PIXELS, Grid, Window
 from getframes_xr.engine.ask import Given
 from getframes_xr.engine.producer import Producer, Read
 from getframes_xr.io.fits_pixels import CACHE, STRIP_BYTES, FitsSource
-
-CHUNK_PIXELS = 4 * 2**20
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -12,13 +12,13 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 
-from getframes_xr.core.vocabulary import CFA_PATTERNS
+from getframes_xr.core.cfa import CFA_PATTERNS, moved_cfa
+from getframes_xr.core.wcs_text import wcs_text
 from getframes_xr.io.fits import Cards
 
 NOT_A_TIME: Final = np.datetime64("NaT", "ns")
@@ -102,7 +102,7 @@ def facts_of(cards: Cards, rows: int | None = None) -> FrameFacts:
         airmass=_airmass(cards),
         filter=_name(cards, "FILTER", "FILTER1", "FILTNAM1"),
         cfa=_cfa(cards, rows, notes),
-        wcs=wcs_text(cards),
+        wcs=wcs_of(cards),
         object=_name(cards, "OBJECT"),
         camera=_name(cards, "INSTRUME", "CAMERA", "DETECTOR"),
         telescope=_name(cards, "TELESCOP"),
@@ -320,18 +320,13 @@ def _cfa(cards: Cards, rows: int | None, notes: list[str]) -> str | None:
     if (cards.number("XBINNING") or 1) > 1 and (cards.text("BINMODE") or "").lower() != "same-colour":
         notes.append(f"{key} is kept although the frame is binned; binning of unlike colours makes it void")
     offsets = [cards.number(name) or 0.0 for name in ("XBAYROFF", "YBAYROFF")]
-    shifted = shift_pattern(text, round(offsets[1]), round(offsets[0]))
+    shifted = moved_cfa(text, -round(offsets[1]), -round(offsets[0]))  # the file's (0, 0) is the pattern's offset
     if (cards.text("ROWORDER") or "").upper() == "BOTTOM-UP":
         notes.append("rows are stored bottom-up; the colour filter pattern was turned")
         height = rows if rows is not None else 0
         if height % 2 == 0:
             shifted = shifted[2:] + shifted[:2]
     return shifted
-
-
-def shift_pattern(pattern: str, dy: int, dx: int) -> str:
-    """The pattern seen from pixel (dy, dx) of another: both are stated for their own pixel (0, 0)."""
-    return "".join(pattern[2 * ((y + dy) % 2) + (x + dx) % 2] for y in (0, 1) for x in (0, 1))
 
 
 # Kind
@@ -363,12 +358,12 @@ def kind_of_text(text: str) -> str | None:
 # WCS
 
 _WCS_KEYS: Final = re.compile(
-    r"^(WCSAXES|C(TYPE|RPIX|RVAL|DELT|UNIT|ROTA)[12]|(PC|CD)[12]_[12]|PV[12]_\d+|LONPOLE|LATPOLE|RADESYS|RADECSYS|EQUINOX"
+    r"^(C(TYPE|RPIX|RVAL|DELT|UNIT|ROTA)[12]|(PC|CD)[12]_[12]|PV[12]_\d+|LONPOLE|LATPOLE|RADESYS|RADECSYS|EQUINOX"
     r"|(A|B|AP|BP)_(ORDER|\d+_\d+))$"
 )
 
 
-def wcs_text(cards: Cards) -> str | None:
+def wcs_of(cards: Cards) -> str | None:
     """Canonical WCS of a header in absolute pixels, or None: sorted cards ``KEY = value``, one per line.
 
     Pixel (0, 0) is FITS pixel (1, 1); the file's own first pixel is the absolute origin, so CRPIX stays as it is.
@@ -396,52 +391,7 @@ def wcs_text(cards: Cards) -> str | None:
         superseded: tuple[str, ...] = ("PC1_", "PC2_", "CDELT", "CROTA")
     else:
         superseded = ("CROTA",) if any(key.startswith(("PC1_", "PC2_")) for key in values) else ()
-    return wcs_lines({key: value for key, value in values.items() if not key.startswith(superseded)})
-
-
-def wcs_lines(values: Mapping[str, str | float]) -> str:
-    """Cards of a WCS as canonical text: sorted by keyword, numbers in shortest form."""
-    return "\n".join(f"{key:<8}= {_card_value(values[key])}" for key in sorted(values) if key != "WCSAXES")
-
-
-def _card_value(value: Any) -> str:
-    if isinstance(value, str):
-        return "'" + value.replace("'", "''") + "'"
-    return repr(int(value)) + "." if float(value).is_integer() and abs(value) < 1e15 else repr(float(value)).upper()
-
-
-def wcs_values(text: str) -> dict[str, str | float]:
-    """The cards of a canonical WCS text as a mapping."""
-    found: dict[str, str | float] = {}
-    for line in text.splitlines():
-        key, _, value = line.partition("=")
-        value = value.strip()
-        found[key.strip()] = value[1:-1].replace("''", "'").rstrip() if value.startswith("'") else float(value)
-    return found
-
-
-def wcs_in_pixels(text: str, y0: int, x0: int, step_y: int = 1, step_x: int = 1) -> dict[str, str | float]:
-    """Cards of a WCS for an array whose first pixel is absolute (y0, x0): what a file of this array must say.
-
-    With 1-based CRPIX: ``CRPIX' = (CRPIX - 1 - x0) / step + 1``; CD (or CDELT) columns times the step; SIP of order
-    p, q times ``step**(p + q - 1)`` (steps must be equal then).
-    """
-    cards = wcs_values(text)
-    for axis, (origin, step) in {"1": (x0, step_x), "2": (y0, step_y)}.items():
-        cards[f"CRPIX{axis}"] = (float(cards.get(f"CRPIX{axis}", 0.0)) - 1 - origin) / step + 1
-        if step == 1:
-            continue
-        matrix = "CD" if any(key.startswith(("CD1_", "CD2_")) for key in cards) else "PC"
-        for row in "12":
-            key = f"{matrix}{row}_{axis}"
-            if key in cards or (matrix == "PC" and row == axis):
-                cards[key] = float(cards.get(key, 1.0)) * step
-    if step_x != 1:
-        for key in list(cards):
-            match = re.match(r"^(A|B|AP|BP)_(\d+)_(\d+)$", key)
-            if match:
-                cards[key] = float(cards[key]) * step_x ** (int(match.group(2)) + int(match.group(3)) - 1)
-    return cards
+    return wcs_text({key: value for key, value in values.items() if not key.startswith(superseded)})
 
 
 def iso(moment: np.datetime64) -> str:

@@ -24,6 +24,7 @@ from getframes_xr.core.digest import code_version
 from getframes_xr.core.errors import DataError
 from getframes_xr.core.patch import Patch
 from getframes_xr.core.vocabulary import BAND, PLANES, X, Y
+from getframes_xr.core.wcs_text import cards_on, has_matrix, wcs_text
 from getframes_xr.core.window import Grid, Span, Window
 from getframes_xr.engine.producer import Producer
 from getframes_xr.face.budget import limited_threads
@@ -32,7 +33,7 @@ from getframes_xr.face.lazy import as_producer, run
 from getframes_xr.io.fits import read_header, scan_all
 from getframes_xr.io.fits_pixels import read_image
 from getframes_xr.io.fits_writer import FileLayout, PathLike, Unit, WritePlanes, ascii_text, write_frame, written_whole
-from getframes_xr.io.header import iso, wcs_in_pixels, wcs_lines, wcs_text
+from getframes_xr.io.header import iso, wcs_of
 
 EXTENSIONS: Final = ("noise", "count", "coverage", "weight", "flags")
 CREATOR: Final = "getframes-xr"
@@ -144,13 +145,12 @@ def _scalar_text(coords: Mapping[Any, Any], name: str) -> str | None:
 
 def add_wcs(header: fits.Header, text: str, grid: Grid) -> None:
     """Cards of the canonical WCS for an array that begins at the grid's first pixel."""
-    cards = wcs_in_pixels(text, grid.y.start, grid.x.start)
+    cards = cards_on(text, (grid.y.start, grid.x.start))
     if grid.bands:
         cards |= {"CTYPE3": "BAND", "CRPIX3": 1.0, "CRVAL3": 1.0}
-        cards["CD3_3" if any(key.startswith(("CD1_", "CD2_")) for key in cards) else "CDELT3"] = 1.0
+        cards["CD3_3" if has_matrix(cards) else "CDELT3"] = 1.0
     for key in sorted(cards):
-        value = cards[key]
-        header[key] = int(value) if key.endswith("_ORDER") else value
+        header[key] = cards[key]
 
 
 def _add_attrs(header: fits.Header, attrs: Mapping[str, Any]) -> None:
@@ -199,10 +199,9 @@ def open_image(path: PathLike) -> xr.Dataset:
     if bands:
         named = [str(band) if band else str(number) for number, band in enumerate(bands)]
         coords[BAND] = np.array(named, dtype=object)
-    text = wcs_text(first.cards)
+    text = wcs_of(first.cards)
     if text:
-        absolute = wcs_in_pixels(text, -y0, -x0)
-        coords["wcs"] = ((), np.array(wcs_lines(absolute), dtype=object))
+        coords["wcs"] = ((), np.array(wcs_text(cards_on(text, (-y0, -x0))), dtype=object))
     attrs: dict[str, Any] = {}
     for card in header.get("HISTORY", []):
         match = re.match(r"^(\w+) = (.*)$", str(card))

@@ -14,10 +14,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from getframes_xr.core.patch import Array
-from getframes_xr.core.window import Span
+from getframes_xr.core.window import CHUNK_PIXELS, Span
 from getframes_xr.io.fits_pixels import FitsSource
 
-SAMPLE_PIXELS = 4 * 2**20
 BLACK_SHARE = 0.005
 _STEP = 16
 
@@ -52,7 +51,7 @@ NOTHING = Levels(1, 0.0, math.nan, math.nan, False)
 def sample(source: FitsSource) -> Array:
     """At most 4 Mpx of a frame: all of it, or 8 bands of full rows."""
     ny, nx = source.shape
-    rows = max(1, min(ny, SAMPLE_PIXELS // max(1, nx)))
+    rows = max(1, min(ny, CHUNK_PIXELS // max(1, nx)))
     if rows == ny:
         out = np.empty((ny, nx), source.layout.dtype)
         source.read(Span(0, ny), Span(0, nx), out)

@@ -19,11 +19,11 @@ import xarray as xr
 
 from getframes_xr.core.errors import DataError, OptionError
 from getframes_xr.core.patch import Array, Patch
+from getframes_xr.core.wcs_text import has_matrix, wcs_cards
 from getframes_xr.core.window import Span, Window
 from getframes_xr.engine.producer import Producer, Selected
 from getframes_xr.face.lazy import as_producer, run
 from getframes_xr.io.fits_writer import PathLike, written_whole
-from getframes_xr.io.header import wcs_values
 
 SKY_GREY: Final = 0.085
 MEASURED_PX: Final = 1024
@@ -248,10 +248,11 @@ def mirrored(wcs: str | None) -> bool:
     """True where row 0 at the top would show the sky mirrored (east right of north): the usual FITS order."""
     if not wcs:
         return False
-    cards = wcs_values(wcs)
+    cards = wcs_cards(wcs)
+    matrix = has_matrix(cards)
 
     def term(row: int, column: int) -> float:
-        if any(key.startswith(("CD1_", "CD2_")) for key in cards):
+        if matrix:
             return float(cards.get(f"CD{row}_{column}", 0.0))
         own = 1.0 if row == column else 0.0
         return float(cards.get(f"PC{row}_{column}", own)) * float(cards.get(f"CDELT{row}", 1.0))

@@ -26,12 +26,11 @@ from numcodecs import Blosc
 
 from getframes_xr.core.errors import StoreError
 from getframes_xr.core.patch import Array
-from getframes_xr.core.window import Grid
+from getframes_xr.core.window import CHUNK_PIXELS, Grid
 
 INNER: Final = 512  # side of an inner chunk
 IMAGE_PIXELS: Final = 2**20  # of a shard of a product without time: a small stack still has work for several cores
 IMAGE_WIDTH: Final = 8192  # its columns at most: full-width rows of plain files are one read
-SHARD_PIXELS: Final = 4 * 2**20  # small frames are grouped up to this
 HISTORY_PIXELS: Final = 32 * 2**20  # anchor groups larger than this are cut along y and x
 MOST_FRAMES: Final = 32
 NOTHING: Final = 2**64 - 1
@@ -62,7 +61,7 @@ def shard_shape(grid: Grid, period: int = 1) -> tuple[int, int, int]:
         return 1, min(rows, max(INNER, IMAGE_PIXELS // width // INNER * INNER)), width
     pixels = max(1, rows * columns * len(grid.bands or (1,)))
     small = pixels < 2**20
-    frames = max(1, min(MOST_FRAMES, SHARD_PIXELS // pixels, _ceil(grid.n_frames, 16))) if small else 1
+    frames = max(1, min(MOST_FRAMES, CHUNK_PIXELS // pixels, _ceil(grid.n_frames, 16))) if small else 1
     frames = _ceil(frames, period) * period
     if period > 1 and frames * pixels > HISTORY_PIXELS:
         side = max(1, int((HISTORY_PIXELS / frames / len(grid.bands or (1,))) ** 0.5) // INNER) * INNER

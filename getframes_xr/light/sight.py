@@ -8,9 +8,10 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from getframes_xr.core.cfa import cfa_index
 from getframes_xr.core.elementary import sine_cosine_of_turns
 from getframes_xr.core.errors import DataError
-from getframes_xr.core.vocabulary import COLOUR_BANDS, cfa_band
+from getframes_xr.core.vocabulary import COLOUR_BANDS
 from getframes_xr.core.window import Span
 from getframes_xr.light.optics import Optic
 from getframes_xr.light.psf import Mixture, Psf
@@ -57,9 +58,7 @@ class Sight:
     @cached_property
     def parity(self) -> Integers:
         """Position in `bands` of the pixel (y & 1, x & 1), at 2 (y & 1) + (x & 1)."""
-        if self.cfa is None:
-            return np.zeros(4, np.int64)
-        return np.array([COLOUR_BANDS.index(cfa_band(self.cfa, k >> 1, k & 1)) for k in range(4)], np.int64)
+        return cfa_index(self.cfa).reshape(4)
 
     @property
     def distortion(self) -> tuple[float, float]:

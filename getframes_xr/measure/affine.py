@@ -14,6 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from getframes_xr.core.mapping import apply
+
 Array = np.ndarray[Any, Any]
 
 _FEWEST = 12
@@ -26,12 +28,6 @@ def fit_affine(place: Array, target: Array, weight: Array) -> Array:
     d, e = place - centre, target - aim
     matrix = np.linalg.solve((d * weight[:, None]).T @ d, (d * weight[:, None]).T @ e).T
     return np.concatenate([matrix, (aim - matrix @ centre)[:, None]], 1)
-
-
-def apply(transform: Array, place: Array) -> Array:
-    """Transformed (star, 2)."""
-    moved: Array = place @ transform[:, :2].T + transform[:, 2]
-    return moved
 
 
 def fit_clipped(place: Array, target: Array, formal2: Array) -> tuple[Array, Array, float, Array]:

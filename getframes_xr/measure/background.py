@@ -16,8 +16,9 @@ from typing import Any
 
 import numpy as np
 
+from getframes_xr.core.cfa import cfa_index
 from getframes_xr.core.kernel import kernel
-from getframes_xr.core.vocabulary import CFA_PATTERNS, COLOUR_BANDS, cfa_band
+from getframes_xr.core.vocabulary import COLOUR_BANDS
 
 Array = np.ndarray[Any, Any]
 
@@ -49,10 +50,8 @@ class Lattice:
 def lattice_of(cfa: str | None) -> Lattice:
     """Lattice of a colour filter array stated for absolute pixel (0, 0); None is a mono frame, band "mono"."""
     if cfa is None:
-        return Lattice(("mono",), np.zeros((2, 2), np.int64), 1)
-    assert cfa in CFA_PATTERNS, cfa
-    index = [[COLOUR_BANDS.index(cfa_band(cfa, y, x)) for x in (0, 1)] for y in (0, 1)]
-    return Lattice(COLOUR_BANDS, np.array(index, np.int64), 2)
+        return Lattice(("mono",), cfa_index(None), 1)
+    return Lattice(COLOUR_BANDS, cfa_index(cfa), 2)
 
 
 @kernel

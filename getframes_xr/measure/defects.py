@@ -11,8 +11,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from getframes_xr.core.mapping import Affine, apply
 from getframes_xr.measure.session_fit import SessionFit
-from getframes_xr.measure.star_lists import Array, StarLists, compose, invert
+from getframes_xr.measure.star_lists import Array, StarLists, affine_of
 
 
 def _sample(n: int) -> Array:
@@ -52,15 +53,14 @@ def defects(session: SessionFit, static: Array) -> Array:
     """Static detections that stay although the sky at their place moves by more than 3 px between the frames."""
     lists = session.lists
     moved, stayed = np.zeros(lists.y.shape, np.int64), np.zeros(lists.y.shape, np.int64)
-    known = session.verified
+    known, maps = session.verified, Affine(affine_of(session.similarity))
     for g, seen in _sightings(lists):
         if not known[g]:
             continue
-        back = invert(session.similarity[g])
+        between = Affine(maps.inverse.terms[g : g + 1]).after(maps)
         for f in np.flatnonzero(known):
-            a, b, ty, tx = compose(back, session.similarity[f])
-            y, x = lists.y[f, : len(seen[f])], lists.x[f, : len(seen[f])]
-            far = (a * y + b * x + ty - y) ** 2 + (-b * y + a * x + tx - x) ** 2 > 9.0
+            place = np.stack([lists.y[f, : len(seen[f])], lists.x[f, : len(seen[f])]], 1)
+            far = ((apply(between.terms[f], place) - place) ** 2).sum(1) > 9.0
             moved[f, : len(far)] += far
             stayed[f, : len(far)] += far & seen[f]
     found = static & (stayed >= np.maximum(1.0, 0.5 * moved))

@@ -17,6 +17,7 @@ import numpy as np
 import xarray as xr
 
 from getframes_xr.core.errors import DataError, OptionError, RegistrationError
+from getframes_xr.core.mapping import apply
 from getframes_xr.face.tables import loaded
 from getframes_xr.measure.photometry import checked_annulus, checked_radii, measured_stars
 
@@ -51,7 +52,7 @@ def positions_in(moves: xr.Dataset, points: Array, at: int | None) -> Array:
         if not verified[where]:
             raise RegistrationError(f"at: frame {at} is not verified ({moves['verdict'].values[where]})")
     transform = moves["transform"].values
-    place = points @ transform[where, :, :2].T + transform[where, :, 2]
+    place = apply(transform[where], points)
     catalogue = np.stack([moves["catalogue_y"].values, moves["catalogue_x"].values], 1)
     for k, point in enumerate(place):
         if len(catalogue):

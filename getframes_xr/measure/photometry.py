@@ -23,7 +23,7 @@ from getframes_xr.core.elementary import exp64
 from getframes_xr.core.errors import DataError, OptionError
 from getframes_xr.core.kernel import kernel
 from getframes_xr.core.patch import Patch
-from getframes_xr.core.vocabulary import UNUSABLE, Flag
+from getframes_xr.core.vocabulary import OVERFULL, UNUSABLE, Flag
 from getframes_xr.core.window import Grid
 from getframes_xr.face.tables import Column, per_frame
 from getframes_xr.measure.background import lattice_of, select
@@ -33,8 +33,7 @@ from getframes_xr.measure.stars import measured_planes
 
 Array = np.ndarray[Any, Any]
 
-_MASKED = UNUSABLE
-_SATURATED = int(Flag.SATURATED | Flag.BLOOMED)
+_MASKED = UNUSABLE & ~OVERFULL
 _HOT = int(Flag.HOT)
 
 
@@ -307,7 +306,7 @@ class MeasureStars:
         place, level, masked = np.empty((n, 2)), np.empty(n), np.empty(n)
         flux, error, full = np.empty((n, m)), np.empty((n, m)), np.empty((n, m), np.bool_)
         measure_stars(
-            image, flags, _MASKED, _SATURATED, patch.window.y.start, patch.window.x.start,
+            image, flags, _MASKED, OVERFULL, patch.window.y.start, patch.window.x.start,
             lattice.index, lattice.n_bands,
             y, x, self.radii, *self.annulus, float(self.per_signal[at]), self.star_sigma, self.window_sigma, self.reach,
             place, level, flux, error, masked, full,

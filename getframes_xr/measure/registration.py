@@ -25,7 +25,7 @@ from getframes_xr.face.tables import loaded
 from getframes_xr.measure.affine import affine_transforms
 from getframes_xr.measure.defects import defects, static_detections
 from getframes_xr.measure.session_fit import VERIFY_FEWEST, VERIFY_SHARE, SessionFit
-from getframes_xr.measure.star_lists import Array, StarLists
+from getframes_xr.measure.star_lists import Array, StarLists, affine_of
 from getframes_xr.measure.stars import elongation_of
 
 
@@ -125,9 +125,7 @@ def _solution(session: SessionFit, n_static: int) -> Solution:
     verified = verdicts.used
     n = lists.n_frames
     transform = np.full((n, 2, 3), np.nan)
-    for f in np.flatnonzero(verified):
-        a, b, ty, tx = session.similarity[f]
-        transform[f] = [[a, b, ty], [-b, a, tx]]
+    transform[verified] = affine_of(session.similarity[verified])
     c = session.catalogue
     match = np.where(verified[:, None], session.pair, -1).astype(np.int32)
     catalogue = np.stack([c.y[: c.size], c.x[: c.size]], 1)

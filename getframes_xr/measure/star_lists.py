@@ -50,8 +50,7 @@ def compose(outer: Array, inner: Array) -> Array:
     return np.array([a * c - b * d, a * d + b * c, a * sy + b * sx + ty, -b * sy + a * sx + tx])
 
 
-def invert(similarity: Array) -> Array:
-    """Inverse of a similarity (a, b, t_y, t_x)."""
-    a, b, ty, tx = similarity
-    size = a * a + b * b
-    return np.array([a / size, -b / size, -(a * ty - b * tx) / size, -(b * ty + a * tx) / size])
+def affine_of(similarity: Array) -> Array:
+    """Similarities (n, 4) as affine terms (n, 2, 3)."""
+    a, b, ty, tx = similarity.T
+    return np.stack([np.stack([a, b, ty], 1), np.stack([-b, a, tx], 1)], 1)

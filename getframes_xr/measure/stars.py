@@ -22,7 +22,7 @@ import xarray as xr
 
 from getframes_xr.core.errors import DataError, OptionError
 from getframes_xr.core.patch import Patch
-from getframes_xr.core.vocabulary import BAD, UNUSABLE, Flag
+from getframes_xr.core.vocabulary import BAD, OVERFULL, UNUSABLE
 from getframes_xr.engine.producer import Producer
 from getframes_xr.face.lazy import as_producer
 from getframes_xr.face.tables import Column, per_frame
@@ -39,8 +39,7 @@ from getframes_xr.measure.detection import (
 
 Array = np.ndarray[Any, Any]
 
-REPLACED = UNUSABLE
-SATURATED = int(Flag.SATURATED | Flag.BLOOMED)
+REPLACED = UNUSABLE & ~OVERFULL
 FWHM_PER_SIGMA = 2.3548200450309493
 _MOST_FLUXES = 400  # apertures are summed for the brightest only
 
@@ -130,7 +129,7 @@ def scan_frame(
         flux=flux, flux_err=error, sigma_px=found["sigma"], moment_plus=found["plus"], moment_cross=found["cross"],
         saturated=found["saturated"] > 0, round=found["round"], fwhm_px=fwhm,
         elongation=elongation_of(found["plus"][brightest], found["cross"][brightest]),
-        saturated_share=float(np.count_nonzero(flags & SATURATED)) / flags.size,
+        saturated_share=float(np.count_nonzero(flags & OVERFULL)) / flags.size,
         scale=scale, levels=levels, variance=variance,
     )  # fmt: skip
 
@@ -194,7 +193,7 @@ def _detect(
     shape = np.empty((len(order), 8))
     y0, x0 = origin
     measure_positions(
-        clean, flags, SATURATED, levels, y0, x0, lattice.index, start_y, start_x, scale, shape
+        clean, flags, OVERFULL, levels, y0, x0, lattice.index, start_y, start_x, scale, shape
     )  # fmt: skip
     star = np.isfinite(shape[:, 0])
     shape, value = shape[star], value[order][star]

@@ -17,11 +17,11 @@ from getframes_xr.core.errors import DataError, OptionError
 from getframes_xr.core.kernel import kernel
 from getframes_xr.core.patch import Array, Patch
 from getframes_xr.core.vocabulary import PLANES, UNUSABLE, Flag, Plane
+from getframes_xr.core.wcs_text import wcs_on
 from getframes_xr.core.window import Grid, Span, Window
 from getframes_xr.engine.ask import Ask, Few, Given, every
 from getframes_xr.engine.producer import Producer, with_flags
 from getframes_xr.face.lazy import lazy
-from getframes_xr.reduce.regrid import span_of_bins, wcs_of_bins
 from getframes_xr.reduce.stack import producer_with_flags, sample_plane
 
 _NAN = np.float32(np.nan)
@@ -68,12 +68,8 @@ class Binned(Producer):
     @cached_property
     def grid(self) -> Grid:
         grid, offset = self.parent.grid, (self.size - 1) / 2
-        columns = grid.columns
-        if columns is not None and "wcs" in columns:
-            texts = [wcs_of_bins(str(text) or None, self.size, offset) or "" for text in columns["wcs"]]
-            columns = dict(columns) | {"wcs": np.array(texts, dtype=object)}
-        y, x = span_of_bins(grid.y, self.size), span_of_bins(grid.x, self.size)
-        return grid.replace(y=y, x=x, wcs=wcs_of_bins(grid.wcs, self.size, offset), columns=columns)
+        wcs = wcs_on(grid, (offset, offset), self.size)
+        return grid.replace(y=grid.y.bins(self.size), x=grid.x.bins(self.size), **wcs)
 
     @cached_property
     def planes(self) -> Mapping[str, Plane]:

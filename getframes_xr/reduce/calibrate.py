@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from getframes_xr.core.cfa import cfa_index
 from getframes_xr.core.errors import DataError
 from getframes_xr.core.kernel import kernel
 from getframes_xr.core.patch import Array, Patch, frozen
@@ -184,10 +185,10 @@ class FlatLevel(Reduction):
                 state.number[dy, dx] += np.count_nonzero(good)
 
     def finish(self, state: ParityMeans, out: Patch) -> None:
-        letters = self.cfa or self.flat.grid.cfa or "MMMM"
+        bands = cfa_index(self.cfa or self.flat.grid.cfa)
         level = np.empty((2, 2))
-        for letter in set(letters):
-            chosen = np.array([other == letter for other in letters]).reshape(2, 2)
+        for band in np.unique(bands):
+            chosen = bands == band
             level[chosen] = state.total[chosen].sum() / max(1.0, state.number[chosen].sum())
         if not (level > 0).all():
             raise DataError(f"the flat has the mean level {level.min():.3g} after its bias is taken off; is it a flat?")

@@ -1,228 +1,60 @@
-"""The canvas: the integer grid a stack is made on, and which part of a frame a window of it sees.
+"""The canvas: the integer grid that moved frames are laid on, by warp and by splat alike.
 
-The reference grid continued to the union of all used frames, rounded outwards + 1 px (``union``), or the reference
-frame's own grid (``reference``). A window's footprint in a frame is the bounding box of the inverse-mapped window +
-2 px, clipped to the frame. Coverage counts the frames whose area (pixels are squares around integers) holds a
-canvas pixel; it follows from the transforms alone and has no colour.
+The reference grid continued to the union of all used frames, rounded outwards + 1 px (``union``), or the frames' own
+grid (``reference``), or that of a given image.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
+import xarray as xr
 
 from getframes_xr.core.errors import OptionError
-from getframes_xr.core.kernel import kernel
-from getframes_xr.core.patch import Array, Patch
-from getframes_xr.core.window import Span, Window
-from getframes_xr.engine.ask import Ask, Few, every
-from getframes_xr.engine.producer import Producer, with_flags
-from getframes_xr.engine.reduction import Batch
-from getframes_xr.reduce.moves import Moves
+from getframes_xr.core.mapping import Affine
+from getframes_xr.core.patch import Array
+from getframes_xr.core.window import Grid, Span
+from getframes_xr.face.lazy import as_producer
 
-CanvasName = Literal["union", "reference"]
-TILE_PX = 512
-PART_PX = 128  # a part's sums stay in the second cache while some frames are laid on it
-FRAMES_AT_ONCE = 4  # frames read before a window's parts are filled; their windows are held together
+Canvas = Literal["union", "reference"]
 
 
-def mapped_box(transform: Array, y: Span, x: Span) -> tuple[float, float, float, float]:
-    """Bounding box (least y, most y, least x, most x) of the pixel centres of a box after an affine map."""
-    ys = np.array([y.start, y.start, y.stop - 1, y.stop - 1], np.float64)
-    xs = np.array([x.start, x.stop - 1, x.start, x.stop - 1], np.float64)
-    at_y = transform[0, 0] * ys + transform[0, 1] * xs + transform[0, 2]
-    at_x = transform[1, 0] * ys + transform[1, 1] * xs + transform[1, 2]
-    return float(at_y.min()), float(at_y.max()), float(at_x.min()), float(at_x.max())
-
-
-def canvas_spans(transforms: Array, y: Span, x: Span, canvas: CanvasName = "union") -> tuple[Span, Span]:
+def canvas_spans(
+    canvas: Canvas | xr.Dataset | xr.DataArray, transforms: Array, y: Span, x: Span
+) -> tuple[Span, Span]:  # fmt: skip
     """Rows and columns of the canvas on the reference grid.
 
     Parameters
     ----------
-    transforms : float64 (frame, 2, 3), frame -> reference
+    canvas : "union" of all frames, rounded outwards + 1 px (a deposited sample may be widened by one), "reference" (the
+        frames' own spans), or an image whose y and x are taken
+    transforms : float64 (frame, 2, 3), frame -> reference; NaN = the frame is not used
     y, x : Span of the frames
-    canvas : "union" of all frames, rounded outwards + 1 px, or "reference": the frames' own spans
 
     Raises
     ------
     OptionError : another word for the canvas
     """
+    if isinstance(canvas, xr.Dataset | xr.DataArray):
+        other = as_producer(canvas).grid
+        return other.y, other.x
     if canvas == "reference":
         return y, x
     if canvas != "union":
-        raise OptionError("canvas", canvas, "union, reference")
-    boxes = np.array([mapped_box(transform, y, x) for transform in transforms])
+        raise OptionError("canvas", canvas, ", ".join(get_args(Canvas)) + ", or an image whose y and x are taken")
+    moves = Affine(transforms)
+    boxes = moves.box(y, x)[moves.known]
     rows = Span(math.floor(boxes[:, 0].min()) - 1, math.ceil(boxes[:, 1].max()) + 2)
     return rows, Span(math.floor(boxes[:, 2].min()) - 1, math.ceil(boxes[:, 3].max()) + 2)
 
 
-@kernel(inline="always")
-def _first_column(base: float, slope: float, bound: float, left: int, right: int) -> int:
-    """Give the first column i of [left, right) with slope * i + base >= bound, for slope > 0 (rounding is monotone)."""
-    while left < right:
-        middle = (left + right) // 2
-        if base + slope * middle >= bound:
-            right = middle
-        else:
-            left = middle + 1
-    return left
-
-
-@kernel
-def add_coverage(
-    out: Array, top: int, left: int, inverse: Array, y_low: float, y_high: float, x_low: float, x_high: float
-) -> None:  # fmt: skip
-    """Count one frame in every canvas pixel whose centre lies in the frame's area.
-
-    Parameters
-    ----------
-    out : uint16 (rows, columns), added to; pixel [0, 0] is canvas pixel (top, left)
-    inverse : float64 (2, 3), canvas -> frame
-    y_low, y_high, x_low, x_high : the frame's area, first pixel - 0.5 <= y < last pixel + 0.5
-    """
-    columns = out.shape[1]
-    for j in range(out.shape[0]):
-        start = left
-        stop = left + columns
-        for axis in range(2):
-            low = y_low if axis == 0 else x_low
-            high = y_high if axis == 0 else x_high
-            base = inverse[axis, 0] * (top + j) + inverse[axis, 2]
-            slope = inverse[axis, 1]
-            if slope > 0.0:
-                start = max(start, _first_column(base, slope, low, left, left + columns))
-                stop = min(stop, _first_column(base, slope, high, left, left + columns))
-            elif slope < 0.0:
-                start = max(start, _first_column(-base, -slope, -high, left, left + columns))
-                stop = min(stop, _first_column(-base, -slope, -low, left, left + columns))
-            elif base < low or base >= high:
-                stop = start
-        for i in range(start - left, stop - left):
-            out[j, i] += 1
-
-
-def parts_of(rows: Span, columns: Span, size_px: int = PART_PX) -> Iterator[Array]:
-    """Cut a window into parts that stay in cache, aligned to the absolute canvas.
-
-    Sums are filled part by part, several frames at a time; because parts lie on multiples of `size_px` of the canvas, a
-    pixel meets its samples in the same order in every window.
-
-    Yields
-    ------
-    int64 (6): top and left of the window, rows [2] <= j < [3] and columns [4] <= i < [5] of the part, counted from
-    them; a sample belongs to the part of the upper left of its four pixels, so the last row and column begin no part
-    """
-    for y in range(rows.start // size_px * size_px, rows.stop - 1, size_px):
-        for x in range(columns.start // size_px * size_px, columns.stop - 1, size_px):
-            yield np.array(
-                [
-                    rows.start,
-                    columns.start,
-                    max(y, rows.start) - rows.start,
-                    min(y + size_px, rows.stop - 1) - rows.start,
-                    max(x, columns.start) - columns.start,
-                    min(x + size_px, columns.stop - 1) - columns.start,
-                ],
-                np.int64,
-            )
-
-
-def tiles_of(window: Window) -> list[Window]:
-    """Cut a window of the canvas into tiles of at most 512 px, of nearly equal size.
-
-    A window may be as large as a store's shard; its scratch is that of a tile.
-    """
-    edges = []
-    for span in (window.y, window.x):
-        n = max(1, -(-len(span) // TILE_PX))
-        cuts = [span.start + len(span) * k // n for k in range(n + 1)]
-        edges.append([Span(a, b) for a, b in zip(cuts[:-1], cuts[1:], strict=True)])
-    return [Window(window.frames, rows, columns) for rows in edges[0] for columns in edges[1]]
-
-
-@dataclass(frozen=True)
-class FramePart:
-    """The part of one used frame that a window of the canvas sees; arrays are the holder's own.
-
-    Parameters
-    ----------
-    number : of the frame in the Moves
-    image, flags : float32 and uint16 (y, x)
-    y, x : absolute first row and column
-    """
-
-    number: int
-    image: Array
-    flags: Array
-    y: int
-    x: int
-
-    @classmethod
-    def of(cls, ask: Ask, patch: Patch) -> FramePart:
-        """One frame's window as it was handed over; frames without flags have none set."""
-        image = np.ascontiguousarray(patch["image"][0], np.float32)
-        if "flags" in patch:
-            flags = np.ascontiguousarray(patch["flags"][0], np.uint16)
-        else:
-            flags = np.zeros(image.shape, np.uint16)
-        return cls(ask.about, image, flags, ask.window.y.start, ask.window.x.start)
-
-
-def footprints(inverses: Array, rows: Span, columns: Span, y: Span, x: Span, margin_px: int = 2) -> Array:
-    """What a window of the canvas sees of each frame.
-
-    Parameters
-    ----------
-    inverses : float64 (frame, 2, 3), canvas -> frame
-    rows, columns : Span of the canvas
-    y, x : Span of the frames
-    margin_px : added on every side
-
-    Returns
-    -------
-    int64 (frame, 4): rows [0] <= y < [1], columns [2] <= x < [3]; none where they do not meet
-    """
-    ys = np.array([rows.start, rows.start, rows.stop - 1, rows.stop - 1], np.float64)
-    xs = np.array([columns.start, columns.stop - 1, columns.start, columns.stop - 1], np.float64)
-    found = np.empty((len(inverses), 4), np.int64)
-    for axis, own in enumerate((y, x)):
-        at = inverses[:, axis, :1] * ys + inverses[:, axis, 1:2] * xs + inverses[:, axis, 2:]
-        low = np.floor(at.min(axis=1)) - margin_px
-        high = np.ceil(at.max(axis=1)) + margin_px + 1
-        found[:, 2 * axis] = np.clip(low, own.start, own.stop)
-        found[:, 2 * axis + 1] = np.maximum(found[:, 2 * axis], np.minimum(high, own.stop))
-    return found
-
-
-def frames_under(clean: Producer, moves: Moves, rows: Span, columns: Span, few: Few = every) -> Iterator[Batch]:
-    """The frames that a window of the canvas sees, some at a time; an Ask's ``about`` is the frame's number in `moves`.
-
-    A batch is a run of used frames fixed by their rank alone, so that every window walks (batch, part, frame) alike;
-    frames that do not meet the window are left out of it.
-    """
-    seen = footprints(moves.inverses, rows, columns, clean.grid.y, clean.grid.x)
-    pixels = (seen[:, 1] - seen[:, 0]) * (seen[:, 3] - seen[:, 2])
-    planes = with_flags(clean, "image")
-    starts = range(0, len(moves), FRAMES_AT_ONCE)
-    for start in few(starts, [int(pixels[at : at + FRAMES_AT_ONCE].max()) for at in starts]):
-        asks = []
-        for number in range(start, min(start + FRAMES_AT_ONCE, len(moves))):
-            if pixels[number]:
-                at, (top, bottom, left, right) = int(moves.positions[number]), seen[number].tolist()
-                window = Window(Span(at, at + 1), Span(top, bottom), Span(left, right))
-                asks.append(Ask(clean, window, planes, keep=f"frame {number - start}", about=number))
-        if asks:
-            yield Batch(start, asks)
-
-
-def copied_bytes(clean: Producer, moves: Moves, rows: Span, columns: Span) -> int:
-    """Bytes of what ``FramePart.of`` makes anew for one batch: samples of another type, flags where there are none."""
-    seen = footprints(moves.inverses, rows, columns, clean.grid.y, clean.grid.x)
-    largest = int(((seen[:, 1] - seen[:, 0]) * (seen[:, 3] - seen[:, 2])).max())
-    other = clean.planes["image"].dtype != np.float32
-    return FRAMES_AT_ONCE * largest * (4 * other + 2 * ("flags" not in clean.planes))
+def reference_wcs(moves: xr.Dataset, grid: Grid) -> str | None:
+    """WCS of the reference grid: the frames' own, or that of the reference frame where they differ."""
+    columns = grid.columns or {}
+    if "wcs" not in columns:
+        return grid.wcs
+    reference = moves.attrs.get("reference_frame")
+    at = np.flatnonzero(columns["frame"] == reference) if reference is not None else np.empty(0, np.int64)
+    return str(columns["wcs"][at[0]]) or None if len(at) else None

@@ -19,15 +19,16 @@ from typing import Literal, get_args
 import numpy as np
 import xarray as xr
 
+from getframes_xr.core.cfa import cfa_index
 from getframes_xr.core.errors import DataError, OptionError
 from getframes_xr.core.kernel import kernel
 from getframes_xr.core.patch import Array, Patch
 from getframes_xr.core.vocabulary import COLOUR_BANDS, PLANES, UNUSABLE, Flag, Plane
+from getframes_xr.core.wcs_text import wcs_on
 from getframes_xr.core.window import Grid, Span, Window
 from getframes_xr.engine.ask import Ask, Few, Given, every
 from getframes_xr.engine.producer import Producer, with_flags
 from getframes_xr.face.lazy import lazy
-from getframes_xr.reduce.regrid import span_of_bins, wcs_of_bins
 from getframes_xr.reduce.stack import producer_with_flags, sample_plane
 
 Method = Literal["superpixel", "bilinear"]
@@ -125,21 +126,12 @@ class Debayered(Producer):
         grid = self.parent.grid
         if self.method == "bilinear":
             return grid.replace(bands=COLOUR_BANDS, cfa=None)
-        columns = grid.columns
-        if columns is not None and "wcs" in columns:
-            texts = np.array([wcs_of_bins(str(text) or None, 2, 0.5) or "" for text in columns["wcs"]], dtype=object)
-            columns = dict(columns) | {"wcs": texts}
-        y, x = span_of_bins(grid.y, 2), span_of_bins(grid.x, 2)
-        return grid.replace(y=y, x=x, bands=COLOUR_BANDS, cfa=None, wcs=wcs_of_bins(grid.wcs, 2, 0.5), columns=columns)
+        cells = wcs_on(grid, (0.5, 0.5), 2)
+        return grid.replace(y=grid.y.bins(2), x=grid.x.bins(2), bands=COLOUR_BANDS, cfa=None, **cells)
 
     @cached_property
     def planes(self) -> Mapping[str, Plane]:
         return {"image": Plane(PLANES["image"].dtype, self.parent.planes[self.plane].units), "flags": PLANES["flags"]}
-
-    @cached_property
-    def _colour(self) -> Array:
-        order = {"R": 0, "G": 1, "B": 2}
-        return np.array([order[letter] for letter in self.parent.grid.cfa or ""], np.int64).reshape(2, 2)
 
     @property
     def gathers(self) -> bool:
@@ -166,16 +158,16 @@ class Debayered(Producer):
     def _fill(self, window: Window, patch: Patch, image: Array, flags: Array) -> None:
         frames = patch[self.plane] if patch.timed else patch[self.plane][None]
         samples = frames.astype(np.float32, copy=False)
-        none = np.zeros(samples.shape[1:], np.uint16)
+        none, colour = np.zeros(samples.shape[1:], np.uint16), cfa_index(self.parent.grid.cfa)
         for i in range(len(samples)):
             marks = none if "flags" not in patch else (patch["flags"][i] if patch.timed else patch["flags"])
             out = (image[i], flags[i]) if patch.timed else (image, flags)
             if self.method == "superpixel":
-                superpixels(samples[i], marks, self._colour, *out)
+                superpixels(samples[i], marks, colour, *out)
             else:
                 top, left = window.y.start - patch.window.y.start, window.x.start - patch.window.x.start
                 phase = (window.y.start & 1, window.x.start & 1)
-                bilinear(samples[i], marks, self._colour, top, left, *phase, *out)
+                bilinear(samples[i], marks, colour, top, left, *phase, *out)
 
     def scratch_bytes(self, window: Window, planes: frozenset[str]) -> int:
         spare = self.bytes_of(window, {"image", "flags"} - planes)

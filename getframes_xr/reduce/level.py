@@ -16,6 +16,7 @@ from functools import cached_property
 import numpy as np
 import xarray as xr
 
+from getframes_xr.core.cfa import cfa_index
 from getframes_xr.core.errors import DataError
 from getframes_xr.core.kernel import kernel
 from getframes_xr.core.patch import Array, Patch
@@ -73,14 +74,6 @@ class Levelled(Producer):
     def planes(self) -> Mapping[str, Plane]:
         return {"image": Plane(PLANES["image"].dtype, self.parent.planes[self.plane].units), "flags": PLANES["flags"]}
 
-    @cached_property
-    def _bands(self) -> Array:
-        """Index into ``sky`` by parity of row and column."""
-        if self.parent.grid.cfa is None:
-            return np.zeros((2, 2), np.int64)
-        order = {"R": 0, "G": 1, "B": 2}
-        return np.array([order[letter] for letter in self.parent.grid.cfa], np.int64).reshape(2, 2)
-
     @property
     def gathers(self) -> bool:
         return True
@@ -97,6 +90,7 @@ class Levelled(Producer):
         image = patch[self.plane].astype(np.float32, copy=False)
         flags = patch["flags"] if "flags" in patch else np.zeros(image.shape, np.uint16)
         y, x = window.y.start - self.centre[0], window.x.start - self.centre[1]
+        bands = cfa_index(self.parent.grid.cfa)
         for i, frame in enumerate(range(window.frames.start, window.frames.stop)):
             if not self.used[frame]:
                 image[i], flags[i] = np.nan, flags[i] | np.uint16(Flag.NO_DATA)
@@ -104,7 +98,7 @@ class Levelled(Producer):
             sky, rate = self.sky[frame], 1.0 / self.transparency[frame]
             for at in np.ndindex(image.shape[1:-2]):
                 own = sky[at[0] : at[0] + 1] if at else sky
-                level_plane(image[i][at], own, self._bands, rate, y, x, window.y.start & 1, window.x.start & 1)
+                level_plane(image[i][at], own, bands, rate, y, x, window.y.start & 1, window.x.start & 1)
         made: dict[str, Array] = {"image": image, "flags": flags}
         return Patch(window, {name: made[name] for name in sorted(planes)})
 

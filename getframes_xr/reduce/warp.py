@@ -12,19 +12,20 @@ import dataclasses
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal, get_args
 
 import numpy as np
 import xarray as xr
 
 from getframes_xr.core.errors import DataError, OptionError, RegistrationError
-from getframes_xr.core.kernel import kernel as compiled
+from getframes_xr.core.mapping import Affine
+from getframes_xr.core.missing import blank, mark_no_data
 from getframes_xr.core.patch import Array, Patch
 from getframes_xr.core.vocabulary import PLANES, UNUSABLE, Flag, Plane
 from getframes_xr.core.window import Grid, Span, Window
 from getframes_xr.engine.ask import Ask, Few, Given, every, some
 from getframes_xr.engine.producer import Producer, with_flags
-from getframes_xr.face.lazy import as_producer, lazy
+from getframes_xr.face.lazy import lazy
+from getframes_xr.reduce.canvas import Canvas, canvas_spans, reference_wcs
 from getframes_xr.reduce.interpolation import (
     TAPS,
     Interpolation,
@@ -35,10 +36,8 @@ from getframes_xr.reduce.interpolation import (
     warp_flags,
     warp_plane,
 )
-from getframes_xr.reduce.moves import reference_wcs
 from getframes_xr.reduce.stack import by_frame, producer_with_flags, sample_plane
 
-Canvas = Literal["reference", "union"]
 _EXTRA_PX = 1  # more than rounding of positions (1e-9 px) can ever need
 
 
@@ -77,13 +76,12 @@ class Warped(Producer):
             raise DataError(f"transforms have the shape {self.transforms.shape}, wanted ({grid.n_frames}, 2, 3)")
         if self.plane not in self.parent.planes:
             raise DataError(f"no plane {self.plane!r} to warp; known: {', '.join(self.parent.planes)}")
-        matrix = self.transforms[self._used, :, :2]
-        if (np.abs(np.linalg.det(matrix)) < 1e-6).any():
+        if (self._map.area[self._map.known] < 1e-6).any():
             raise DataError("a transform cannot be inverted: it maps the frame onto a line")
 
     @cached_property
-    def _used(self) -> Array:
-        return np.asarray(np.isfinite(self.transforms).all(axis=(1, 2)))
+    def _map(self) -> Affine:
+        return Affine(self.transforms)
 
     @cached_property
     def grid(self) -> Grid:
@@ -94,47 +92,13 @@ class Warped(Producer):
     def planes(self) -> Mapping[str, Plane]:
         return {"image": Plane(PLANES["image"].dtype, self.parent.planes[self.plane].units), "flags": PLANES["flags"]}
 
-    @cached_property
-    def _inverse(self) -> Array:
-        """Canvas -> frame, float64 (time, 2, 3)."""
-        a, b, c = self.transforms[:, 0, 0], self.transforms[:, 0, 1], self.transforms[:, 0, 2]
-        d, e, f = self.transforms[:, 1, 0], self.transforms[:, 1, 1], self.transforms[:, 1, 2]
-        det = a * e - b * d
-        inverse = np.empty_like(self.transforms)
-        inverse[:, 0, 0], inverse[:, 0, 1], inverse[:, 0, 2] = e / det, -b / det, (b * f - e * c) / det
-        inverse[:, 1, 0], inverse[:, 1, 1], inverse[:, 1, 2] = -d / det, a / det, (d * c - a * f) / det
-        return inverse
-
-    @cached_property
-    def _shifts(self) -> Array:
-        """Which frames are only shifted, bool (time,)."""
-        return np.asarray((self.transforms[:, :, :2] == np.eye(2)).all(axis=(1, 2)))
-
-    def footprint(self, frame: int, window: Window) -> tuple[Span, Span]:
-        """Rows and columns of one frame that a canvas window can touch; empty where it misses the frame."""
-        empty = Span(0, 0), Span(0, 0)
-        if not self._used[frame] or not len(window.y) or not len(window.x):
-            return empty
-        inverse = self._inverse[frame]
-        corners = np.array(
-            [[y, x] for y in (window.y.start, window.y.stop - 1) for x in (window.x.start, window.x.stop - 1)]
-        )
-        at = corners @ inverse[:, :2].T + inverse[:, 2]
-        reach = TAPS[self.interpolation] // 2 + _EXTRA_PX
-        grid = self.parent.grid
-        spans = []
-        for axis, frame_span in enumerate((grid.y, grid.x)):
-            low, high = np.floor(at[:, axis].min()), np.ceil(at[:, axis].max())
-            if high < frame_span.start - reach or low > frame_span.stop + reach:
-                return empty
-            spans.append(Span(int(low) - reach, int(high) + reach + 1).clip(frame_span))
-        return (spans[0], spans[1]) if len(spans[0]) and len(spans[1]) else empty
-
     def inputs(self, window: Window, planes: frozenset[str], few: Few = every) -> Iterator[Ask]:
-        for frame in few(range(window.frames.start, window.frames.stop)):
-            y, x = self.footprint(frame, window)
-            if len(y):
-                part = Window(Span(frame, frame + 1), y, x)
+        grid, reach = self.parent.grid, TAPS[self.interpolation] // 2 + _EXTRA_PX
+        frames = few(range(window.frames.start, window.frames.stop))
+        back = Affine(self._map.inverse.terms[list(frames)])
+        for frame, seen in zip(frames, back.under(window.y, window.x, grid.y, grid.x, reach).tolist(), strict=True):
+            if seen[0] < seen[1]:
+                part = Window(Span(frame, frame + 1), Span(*seen[:2]), Span(*seen[2:]))
                 yield Ask(self.parent, part, with_flags(self.parent, self.plane), about=frame)
 
     def make(self, window: Window, planes: frozenset[str], given: Given) -> Patch:
@@ -164,19 +128,19 @@ class Warped(Producer):
             source, out = np.ascontiguousarray(samples[band]), image[band]
             marks = None if native is None else np.ascontiguousarray(native[band])
             if marks is not None:
-                blank(source, marks, UNUSABLE)
+                blank(source.reshape(-1), marks.reshape(-1), UNUSABLE)
             reasons = None if flags is None else flags[band]
             self._resample(frame, window, origin, source, marks, out, reasons)
             if reasons is not None:
-                mark_no_data(out, reasons, UNUSABLE, int(Flag.NO_DATA))
+                mark_no_data(out, reasons, UNUSABLE)
 
     def _resample(
         self, frame: int, window: Window, origin: tuple[int, int], source: Array, marks: Array | None, out: Array,
         reasons: Array | None,
     ) -> None:  # fmt: skip
-        inverse, taps = self._inverse[frame], TAPS[self.interpolation]
+        inverse, taps = self._map.inverse.terms[frame], TAPS[self.interpolation]
         y, x = window.y.start, window.x.start
-        if self._shifts[frame]:
+        if self._map.shifts[frame]:
             whole = np.floor(inverse[:, 2])
             wy, wx = (shift_weights(self.interpolation, float(inverse[i, 2] - whole[i])) for i in (0, 1))
             top = y + int(whole[0]) - origin[0] - (max(0, len(wy) // 2 - 1))
@@ -185,10 +149,9 @@ class Warped(Producer):
             if marks is not None and reasons is not None:
                 shift_flags(marks, top, left, len(wy), len(wx), reasons)
             return
-        area = abs(inverse[0, 0] * inverse[1, 1] - inverse[0, 1] * inverse[1, 0])
         start = np.array(origin, np.int64)
         table = lanczos_table() if taps == 6 else np.zeros((1, 6), np.float32)
-        warp_plane(taps, source, start, inverse, y, x, table, area, out)
+        warp_plane(taps, source, start, inverse, y, x, table, self._map.inverse.area[frame], out)
         if marks is not None and reasons is not None:
             warp_flags(taps, marks, start, inverse, y, x, reasons)
 
@@ -201,28 +164,6 @@ class Warped(Producer):
         columns = {name: column[positions] for name, column in self.columns.items()}
         parent, transforms = self.parent.select(positions), self.transforms[positions]
         return dataclasses.replace(self, parent=parent, transforms=transforms, columns=columns)
-
-
-@compiled
-def blank(source: Array, flags: Array, bad: int) -> None:
-    """Make flagged samples NaN, in place."""
-    for y in range(source.shape[0]):
-        row, marks = source[y], flags[y]
-        for x in range(source.shape[1]):
-            row[x] = _NAN if (marks[x] & bad) != 0 else row[x]
-
-
-@compiled
-def mark_no_data(image: Array, flags: Array, bad: int, no_data: int) -> None:
-    """Flag NaN that no other flag explains as no_data, in place."""
-    for y in range(image.shape[0]):
-        row, marks = image[y], flags[y]
-        for x in range(image.shape[1]):
-            unknown = (row[x] != row[x]) & ((marks[x] & bad) == 0)
-            marks[x] = marks[x] | np.uint16(no_data) if unknown else marks[x]
-
-
-_NAN = np.float32(np.nan)
 
 
 def warp(
@@ -238,7 +179,8 @@ def warp(
     frames : Dataset with ``image`` (or ``adu``) and perhaps ``flags``, mono or debayered
     moves : loaded table of ``register`` or ``normalise``: ``transform`` (time, 2, 3), ``verified``; joined by ``frame``
     kernel : "bicubic", "bilinear" or "lanczos3"
-    canvas : "reference" (the frames' own spans), "union" (all verified frames), or an image whose y and x are taken
+    canvas : "reference" (the frames' own spans: frames stay comparable with the reference, pixel by pixel), "union" of
+        all verified frames, the same as that of ``splat``, or an image whose y and x are taken
 
     Returns
     -------
@@ -256,7 +198,7 @@ def warp(
     plane = sample_plane(frames)
     producer = producer_with_flags(frames, plane)
     transforms, columns = _moves(moves, producer.grid)
-    y, x = _canvas(canvas, producer.grid, transforms)
+    y, x = canvas_spans(canvas, transforms, producer.grid.y, producer.grid.x)
     wcs = reference_wcs(moves, producer.grid)
     return lazy(Warped(producer, transforms, y, x, kernel, plane, columns, wcs))
 
@@ -278,18 +220,3 @@ def _moves(moves: xr.Dataset, grid: Grid) -> tuple[Array, dict[str, Array]]:
         )
     transforms[~columns["verified"]] = np.nan
     return transforms, columns
-
-
-def _canvas(canvas: object, grid: Grid, transforms: Array) -> tuple[Span, Span]:
-    if isinstance(canvas, xr.Dataset | xr.DataArray):
-        other = as_producer(canvas).grid
-        return other.y, other.x
-    if canvas == "reference":
-        return grid.y, grid.x
-    if canvas != "union":
-        raise OptionError("canvas", canvas, ", ".join(get_args(Canvas)) + ", or an image whose y and x are taken")
-    corners = np.array([[y, x] for y in (grid.y.start, grid.y.stop - 1) for x in (grid.x.start, grid.x.stop - 1)])
-    used = transforms[np.isfinite(transforms).all(axis=(1, 2))]
-    at = corners @ used[:, :, :2].transpose(0, 2, 1) + used[:, None, :, 2]
-    low, high = np.floor(at.min(axis=(0, 1)) + 1e-6), np.ceil(at.max(axis=(0, 1)) - 1e-6)
-    return Span(int(low[0]), int(high[0]) + 1), Span(int(low[1]), int(high[1]) + 1)

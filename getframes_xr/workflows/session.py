@@ -49,11 +49,11 @@ from getframes_xr.measure.score import score
 from getframes_xr.measure.stars import find_stars
 from getframes_xr.reduce.calibrate import calibrate
 from getframes_xr.reduce.cosmetic import cosmetic
-from getframes_xr.reduce.first_image import first_image
-from getframes_xr.reduce.lines import find_lines, without_static
 from getframes_xr.reduce.master import master
 from getframes_xr.reduce.normalise import normalise
-from getframes_xr.reduce.splat import splat
+from getframes_xr.reduce.splat.first_image import first_image
+from getframes_xr.reduce.splat.lines import find_lines, without_static
+from getframes_xr.reduce.splat.splat import splat
 from getframes_xr.workflows.plan import memory as memory_budget
 from getframes_xr.workflows.run_folder import OnEvent, RunFolder, versions, write_whole
 

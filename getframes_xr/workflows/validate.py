@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from getframes_xr.core.mapping import Affine, apply
 from getframes_xr.core.patch import Array
 from getframes_xr.core.verdict import Verdict
 from getframes_xr.detector.camera import Camera
@@ -240,23 +241,22 @@ def common_similarity(measured: Array, true: Array, shape: tuple[int, int]) -> t
     rows, columns = shape
     corners = np.array([[0, 0], [0, columns], [rows, 0], [rows, columns], [rows / 2, columns / 2]], float)
     skies, places = [], []
-    for map_, sky_to_frame in zip(measured, true, strict=True):
-        inverse = np.linalg.inv(np.vstack([sky_to_frame, [0, 0, 1]]))[:2]
-        skies.append(corners @ inverse[:, :2].T + inverse[:, 2])
-        places.append(corners @ map_[:, :2].T + map_[:, 2])
+    for to_stack, to_sky in zip(measured, Affine(true).inverse.terms, strict=True):
+        skies.append(apply(to_sky, corners))
+        places.append(apply(to_stack, corners))
     sky, place = np.concatenate(skies), np.concatenate(places)
     columns_of = np.zeros((2 * len(sky), 4))
     columns_of[0::2] = np.stack([sky[:, 0], -sky[:, 1], np.ones(len(sky)), np.zeros(len(sky))], axis=1)
     columns_of[1::2] = np.stack([sky[:, 1], sky[:, 0], np.zeros(len(sky)), np.ones(len(sky))], axis=1)
     a, b, dy, dx = np.linalg.lstsq(columns_of, place.ravel(), rcond=None)[0]
     similarity = np.array([[a, -b, dy], [b, a, dx]])
-    left = place - (sky @ similarity[:, :2].T + similarity[:, 2])
+    left = place - apply(similarity, sky)
     return similarity, left.reshape(len(measured), len(corners), 2)
 
 
 def _fluxes(stack: xr.Dataset, truth: xr.Dataset, to_stack: Array, night: Experiment) -> list[Figure]:
     """Isolated unsaturated stars: aperture flux on the stack against true electrons."""
-    place = np.stack([truth["star_y"].values, truth["star_x"].values], axis=1) @ to_stack[:, :2].T + to_stack[:, 2]
+    place = apply(to_stack, np.stack([truth["star_y"].values, truth["star_x"].values], axis=1))
     electrons = truth["electrons"].values
     fwhm_px = float(np.median(truth["fwhm_px"].values)) * 1.1
     radius_px = APERTURE_FWHM * fwhm_px
@@ -304,7 +304,7 @@ def _fluxes(stack: xr.Dataset, truth: xr.Dataset, to_stack: Array, night: Experi
 def _noise(stack: xr.Dataset, truth: xr.Dataset, to_stack: Array) -> list[Figure]:
     """Spread of differences of pixels 6 px apart (their noise is independent) over the noise plane, star cores cut."""
     figures = []
-    place = np.stack([truth["star_y"].values, truth["star_x"].values], axis=1) @ to_stack[:, :2].T + to_stack[:, 2]
+    place = apply(to_stack, np.stack([truth["star_y"].values, truth["star_x"].values], axis=1))
     free = np.ones((stack.sizes["y"], stack.sizes["x"]), bool)
     rows, columns = stack["y"].values, stack["x"].values
     for y, x in place:

@@ -175,3 +175,12 @@ def test_a_function_typed_into_a_session_compiles_without_a_file():
     names: dict[str, object] = {}
     exec("def twice(value):\n    return 2 * value", names)
     assert kernel(names["twice"])(21) == 42
+
+
+def test_compilers_of_two_versions_keep_two_codes(tmp_path):
+    """Two environments share the user's cache, and machine code of one numba is not readable for another."""
+    write_package(tmp_path)
+    environment = {"XDG_CACHE_HOME": str(tmp_path / "cache")}
+    other = "import numba; numba.__version__ = '0.0.1'; import user"
+    assert run("import user", tmp_path, **environment)[0] == run(other, tmp_path, **environment)[0] == "6.0 0"
+    assert len(list((tmp_path / "cache").glob("getframes-xr/kernels/*/*/user.result-*.nbi"))) == 2

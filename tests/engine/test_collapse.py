@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from getframes_xr.core.errors import DataError, OptionError
-from getframes_xr.core.vocabulary import Flag
+from getframes_xr.core.vocabulary import STACK_PLANES, Flag
 from getframes_xr.core.window import Span, Window
 from getframes_xr.engine import collapse
 from getframes_xr.engine.ask import Ask, every
@@ -69,14 +69,14 @@ def test_the_order_of_the_time_axis_does_not_show(rule, order):
 @pytest.mark.parametrize("rule", RULES, ids=IDS)
 def test_strips_groups_and_bunches_do_not_show(rule, monkeypatch):
     frames = cube(np.uint16)
-    at_once = Stacked(frames, rule).produce(WHOLE, collapse.OUTPUT)
+    at_once = Stacked(frames, rule).produce(WHOLE, STACK_PLANES)
     monkeypatch.setattr(collapse, "STRIP_BYTES", 20_000)
     monkeypatch.setattr(collapse, "GROUP_BYTES", 3_000)
     monkeypatch.setattr(collapse, "BUNCH_BYTES", 1_500)
     stack = Stacked(frames, rule)
     assert len(list(stack.tiles(WHOLE))) > 1
-    in_pieces = stack.produce(WHOLE, collapse.OUTPUT)
-    for name in collapse.OUTPUT:
+    in_pieces = stack.produce(WHOLE, STACK_PLANES)
+    for name in STACK_PLANES:
         assert at_once[name].tobytes() == in_pieces[name].tobytes(), name
 
 

@@ -17,7 +17,7 @@ from getframes_xr.engine.producer import ArrayFrames, Producer
 from getframes_xr.engine.reduction import BLOCK_RANKS, Folded, Partial, folded
 from getframes_xr.face.lazy import as_producer, lazy
 from getframes_xr.reduce.calibrate import Calibrated
-from getframes_xr.reduce.splat import Splatted, splat
+from getframes_xr.reduce.splat.splat import Splatted, splat
 
 N, ROWS, COLUMNS = BLOCK_RANKS + 44, 14, 18
 RNG = np.random.default_rng(7)

@@ -9,17 +9,15 @@ from astropy.io import fits
 from astropy.time import Time
 from astropy.wcs import WCS
 
-from getframes_xr.core.vocabulary import CFA_PATTERNS, cfa_band
+from getframes_xr.core.cfa import CFA_PATTERNS, cfa_band
+from getframes_xr.core.wcs_text import cards_on, wcs_cards
 from getframes_xr.io.fits import Cards, scan
 from getframes_xr.io.fits_pixels import FitsSource
 from getframes_xr.io.header import (
     facts_of,
     kind_of_text,
     parse_time,
-    shift_pattern,
-    wcs_in_pixels,
-    wcs_text,
-    wcs_values,
+    wcs_of,
 )
 from getframes_xr.io.levels import Levels, levels_of, same_residues
 
@@ -159,12 +157,13 @@ def test_an_altitude_gives_the_airmass_and_a_focal_length_of_zero_no_scale():
 
 
 @pytest.mark.parametrize("pattern", CFA_PATTERNS)
-@pytest.mark.parametrize("offset", [(0, 0), (0, 1), (1, 0), (1, 1)])
-def test_a_shifted_pattern_names_the_colour_of_every_pixel(pattern, offset):
-    shifted = shift_pattern(pattern, *offset)
+@pytest.mark.parametrize("offset", [(0, 1), (1, 0), (1, 1)])
+def test_the_cell_of_a_file_begins_at_its_bayer_offset(pattern, offset):
+    y0, x0 = offset
+    facts = facts_of(cards(f"BAYERPAT= '{pattern}'", f"XBAYROFF= {x0}", f"YBAYROFF= {y0}"))
     for y in range(3):
         for x in range(3):
-            assert cfa_band(shifted, y, x) == cfa_band(pattern, y + offset[0], x + offset[1])
+            assert cfa_band(facts.cfa, y, x) == cfa_band(pattern, y + y0, x + x0)
 
 
 @pytest.mark.parametrize("rows", [10, 11])
@@ -229,20 +228,20 @@ def sky(header, x, y):
 @pytest.mark.parametrize(("y0", "x0", "step"), [(0, 0, 1), (100, 37, 1), (-20, -7, 1), (11, 3, 2)])
 def test_the_canonical_wcs_gives_the_same_sky_after_any_cut(form, y0, x0, step):
     original = header_of(TAN | FORMS[form])
-    text = wcs_text(Cards("".join(str(c) for c in original.cards).encode()))
-    cut = header_of(wcs_in_pixels(text, y0, x0, step, step))
+    text = wcs_of(Cards("".join(str(c) for c in original.cards).encode()))
+    cut = header_of(cards_on(text, (y0, x0), step))
     rows, columns = np.array([0.0, 5.0, 300.0]), np.array([0.0, 77.0, 200.0])
     there = sky(original, x0 + step * columns, y0 + step * rows)
     np.testing.assert_allclose(sky(cut, columns, rows), there, rtol=0, atol=1e-11)
 
 
 def test_the_canonical_wcs_is_one_text_for_one_wcs():
-    text = wcs_text(Cards("".join(str(c) for c in header_of(TAN | FORMS["pc"]).cards).encode()))
+    text = wcs_of(Cards("".join(str(c) for c in header_of(TAN | FORMS["pc"]).cards).encode()))
     turned = dict(reversed(list((TAN | FORMS["pc"]).items())))
-    assert wcs_text(Cards("".join(str(c) for c in header_of(turned).cards).encode())) == text
-    assert wcs_values(text)["CRPIX1"] == 540.5 and wcs_values(text)["CTYPE1"] == "RA---TAN"
+    assert wcs_of(Cards("".join(str(c) for c in header_of(turned).cards).encode())) == text
+    assert wcs_cards(text)["CRPIX1"] == 540.5 and wcs_cards(text)["CTYPE1"] == "RA---TAN"
     both = TAN | FORMS["cd"] | {"PC1_1": -6e-4, "CDELT1": 1.0, "CDELT2": 1.0}
-    assert "PC1_1" not in wcs_text(Cards("".join(str(c) for c in header_of(both).cards).encode()))
+    assert "PC1_1" not in wcs_of(Cards("".join(str(c) for c in header_of(both).cards).encode()))
 
 
 def test_coordinates_of_a_target_are_no_wcs():

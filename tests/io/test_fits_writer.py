@@ -9,8 +9,8 @@ import xarray as xr
 from astropy.io import fits
 from astropy.wcs import WCS
 
+from getframes_xr.core.cfa import cfa_band
 from getframes_xr.core.errors import DataError, StoreError
-from getframes_xr.core.vocabulary import cfa_band
 from getframes_xr.core.window import Grid, Span
 from getframes_xr.engine.producer import ArrayFrames
 from getframes_xr.face.lazy import lazy

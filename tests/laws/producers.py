@@ -36,13 +36,14 @@ from getframes_xr.reduce.calibrate import FlatField, FlatLevel, calibrate
 from getframes_xr.reduce.concat import Concatenated
 from getframes_xr.reduce.cosmetic import ExcessNoise, LowerQuartile, cosmetic_map
 from getframes_xr.reduce.debayer import Debayered
-from getframes_xr.reduce.first_image import first_image
 from getframes_xr.reduce.level import level
-from getframes_xr.reduce.lines import COARSE_PX, FINE_PX, FrameLines
 from getframes_xr.reduce.master import Equalised, FrameLevels
-from getframes_xr.reduce.moves import read_moves
-from getframes_xr.reduce.residual import CommonBins, DetectorBins, ResidualBins
-from getframes_xr.reduce.splat import Splatted, splat
+from getframes_xr.reduce.splat.first_image import first_image
+from getframes_xr.reduce.splat.lines import COARSE_PX, FINE_PX, FrameLines
+from getframes_xr.reduce.splat.moves import read_moves
+from getframes_xr.reduce.splat.residual_bins import ResidualBins
+from getframes_xr.reduce.splat.shared_bins import CommonBins, DetectorBins
+from getframes_xr.reduce.splat.splat import Splatted, splat
 from getframes_xr.reduce.warp import warp
 from getframes_xr.workflows.observe import lights
 

@@ -28,7 +28,7 @@ from getframes_xr.engine.producer import Producer
 from getframes_xr.engine.reduction import Reduction
 from getframes_xr.face.foreign import DaskFrames, foreign_below
 from getframes_xr.face.lazy import as_producer, lazy
-from getframes_xr.reduce.splat import splat
+from getframes_xr.reduce.splat.splat import splat
 from tests.laws import producer_laws as laws
 from tests.laws.producer_laws import asked_of, identical, whole
 from tests.laws.producers import CASES, clean, moves_table, subclasses

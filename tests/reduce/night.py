@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import xarray as xr
 
-from getframes_xr.core.vocabulary import COLOUR_BANDS, Flag, cfa_band
+from getframes_xr.core.cfa import cfa_band
+from getframes_xr.core.vocabulary import COLOUR_BANDS, Flag
 from getframes_xr.core.window import Grid, Span
 from getframes_xr.engine.producer import ArrayFrames
 from getframes_xr.face.lazy import lazy

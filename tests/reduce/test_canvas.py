@@ -1,4 +1,4 @@
-"""Canvas: unions, footprints, coverage and parts against points mapped one by one."""
+"""Canvas: unions against points mapped one by one; warp and splat on the same pixels."""
 
 from __future__ import annotations
 
@@ -9,15 +9,12 @@ from hypothesis import strategies as st
 
 from getframes_xr.core.errors import OptionError
 from getframes_xr.core.window import Span
-from getframes_xr.reduce.canvas import add_coverage, canvas_spans, footprints, parts_of
-from tests.reduce.night import similarity
+from getframes_xr.reduce.canvas import canvas_spans
+from getframes_xr.reduce.splat.splat import splat
+from getframes_xr.reduce.warp import warp
+from tests.reduce.night import night, similarity
 
 Y, X = Span(3, 43), Span(-7, 48)
-
-
-def inverse_of(move):
-    turn = np.linalg.inv(move[:, :2])
-    return np.column_stack([turn, -turn @ move[:, 2]])
 
 
 moves = st.builds(
@@ -27,7 +24,7 @@ moves = st.builds(
 
 @given(st.lists(moves, min_size=1, max_size=4))
 def test_every_pixel_of_every_frame_lands_a_pixel_inside_the_union(transforms):
-    rows, columns = canvas_spans(np.stack(transforms), Y, X)
+    rows, columns = canvas_spans("union", np.stack(transforms), Y, X)
     y, x = (v.ravel() for v in np.meshgrid(Y.indices(), X.indices(), indexing="ij"))
     for move in transforms:
         at_y, at_x = move @ np.stack([y, x, np.ones(len(y))])
@@ -36,56 +33,23 @@ def test_every_pixel_of_every_frame_lands_a_pixel_inside_the_union(transforms):
 
 
 def test_the_union_of_one_unmoved_frame_is_one_pixel_wider():
-    assert canvas_spans(np.array([[[1.0, 0, 0], [0, 1, 0]]]), Y, X) == (Y.grow(1), X.grow(1))
+    assert canvas_spans("union", np.array([[[1.0, 0, 0], [0, 1, 0]]]), Y, X) == (Y.grow(1), X.grow(1))
 
 
 def test_the_reference_canvas_is_the_frame_itself_and_other_words_are_refused():
     transforms = np.stack([similarity(10, 3, 3, (20, 20))])
-    assert canvas_spans(transforms, Y, X, "reference") == (Y, X)
+    assert canvas_spans("reference", transforms, Y, X) == (Y, X)
     with pytest.raises(OptionError, match="union, reference"):
-        canvas_spans(transforms, Y, X, "largest")
+        canvas_spans("largest", transforms, Y, X)
 
 
-@given(moves, st.integers(-40, 60), st.integers(-40, 60), st.integers(1, 30))
-def test_a_footprint_holds_every_pixel_that_reaches_the_window(move, top, left, size):
-    rows, columns = Span(top, top + size), Span(left, left + size)
-    y, x = (v.ravel() for v in np.meshgrid(Y.indices(), X.indices(), indexing="ij"))
-    at_y, at_x = move @ np.stack([y, x, np.ones(len(y))])
-    reaches = (at_y > top - 1) & (at_y < top + size) & (at_x > left - 1) & (at_x < left + size)
-    ((low_y, high_y, low_x, high_x),) = footprints(inverse_of(move)[None], rows, columns, Y, X).tolist()
-    own_y, own_x = Span(low_y, high_y), Span(low_x, high_x)
-    assert own_y in Y and own_x in X
-    for a, b in zip(y[reaches], x[reaches], strict=True):
-        assert int(a) in own_y and int(b) in own_x
-
-
-@given(moves, st.integers(-40, 60), st.integers(-40, 60))
-def test_coverage_counts_the_pixels_whose_centre_lies_in_the_frame(move, top, left):
-    """Against the same inequality pixel by pixel, so any window counts alike."""
-    inverse = inverse_of(move)
-    out = np.zeros((25, 31), np.uint16)
-    add_coverage(out, top, left, inverse, Y.start - 0.5, Y.stop - 0.5, X.start - 0.5, X.stop - 0.5)
-    j, i = np.mgrid[top : top + 25, left : left + 31]
-    y = (inverse[0, 0] * j + inverse[0, 2]) + inverse[0, 1] * i
-    x = (inverse[1, 0] * j + inverse[1, 2]) + inverse[1, 1] * i
-    inside = (y >= Y.start - 0.5) & (y < Y.stop - 0.5) & (x >= X.start - 0.5) & (x < X.stop - 0.5)
-    np.testing.assert_array_equal(out, inside)
-
-
-def test_coverage_of_an_unturned_frame_is_its_rectangle():
-    out = np.zeros((60, 80), np.uint16)
-    add_coverage(out, 0, -20, np.array([[1.0, 0, 0.25], [0, 1.0, -0.25]]), 2.5, 42.5, -7.5, 47.5)
-    assert out.sum() == 40 * 55
-
-
-@given(st.integers(-300, 300), st.integers(-300, 300), st.integers(2, 300), st.integers(2, 300))
-def test_parts_hold_every_upper_left_pixel_once_and_lie_on_the_same_canvas_lines(top, left, height, width):
-    rows, columns = Span(top, top + height), Span(left, left + width)
-    seen = np.zeros((height, width), int)
-    for part in parts_of(rows, columns, 64):
-        assert tuple(part[:2]) == (top, left)
-        seen[part[2] : part[3], part[4] : part[5]] += 1
-        for origin, edge, last in ((top, part[3], height), (left, part[5], width)):
-            assert (origin + edge) % 64 == 0 or edge == last - 1
-    assert (seen[:-1, :-1] == 1).all()
-    assert not seen[-1].any() and not seen[:, -1].any()
+@pytest.mark.parametrize("canvas", ["union", "reference", "image"])
+def test_warp_and_splat_lie_on_the_same_pixels(canvas):
+    made = night(4, (40, 52), None, turn_deg=12.0, y0=-3, x0=8)
+    moves = made.moves.assign(verified=made.moves["used"])
+    shape = made.clean["image"].isel(time=0, y=slice(4, 30), x=slice(1, 9)) if canvas == "image" else canvas
+    stacked, deposited = warp(made.clean, moves, canvas=shape), splat(made.clean, moves, canvas=shape)
+    for axis in ("y", "x"):
+        np.testing.assert_array_equal(stacked[axis].values, deposited[axis].values)
+    seen = np.isfinite(stacked["image"].values).any(axis=0)
+    assert (deposited["coverage"].values[seen] > 0).all() and seen.sum() > 200

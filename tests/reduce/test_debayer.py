@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from astropy.io import fits
-from astropy.wcs import WCS
 from hypothesis import given
 from hypothesis import strategies as st
 
+from getframes_xr.core.cfa import CFA_PATTERNS, cfa_band
 from getframes_xr.core.errors import DataError, OptionError
-from getframes_xr.core.vocabulary import CFA_PATTERNS, Flag, cfa_band
+from getframes_xr.core.vocabulary import Flag
 from getframes_xr.core.window import Span, Window
 from getframes_xr.face.lazy import as_producer, lazy
 from getframes_xr.reduce.binned import Binned, binned
 from getframes_xr.reduce.concat import concat
 from getframes_xr.reduce.debayer import Debayered, debayer
-from getframes_xr.reduce.regrid import wcs_of_bins
 from tests.frames import held_frames
 from tests.strategies import windows
 
@@ -126,27 +124,6 @@ def test_a_window_of_bins_is_binned_alone(window):
     made = Binned(held_frames(values, y0=3, x0=-5), 3)
     part, whole = made.produce(window, made.planes), made.produce(made.grid.window, made.planes).view(window)
     assert part["image"].tobytes() == np.ascontiguousarray(whole["image"]).tobytes()
-
-
-@pytest.mark.parametrize("matrix", ["CD", "CDELT", "PC"])
-def test_the_sky_stays_where_it_is_on_a_grid_of_bins(matrix):
-    cards = {"CTYPE1": "'RA---TAN'", "CTYPE2": "'DEC--TAN'", "CRPIX1": "100.5", "CRPIX2": "80.", "CRVAL1": "150.",
-             "CRVAL2": "30.", "CUNIT1": "'deg'", "CUNIT2": "'deg'"}  # fmt: skip
-    if matrix == "CD":
-        cards |= {"CD1_1": "-0.0004", "CD1_2": "0.0001", "CD2_1": "0.0001", "CD2_2": "0.0004"}
-    else:
-        cards |= {"CDELT1": "-0.0004", "CDELT2": "0.0004"}
-    if matrix == "PC":
-        cards |= {"PC1_1": "0.9", "PC1_2": "-0.1", "PC2_1": "0.1", "PC2_2": "0.9"}
-    text = "\n".join(f"{key:<8}= {value}" for key, value in cards.items())
-
-    def sky(of, y, x):
-        return WCS(fits.Header.fromstring(of, sep="\n")).pixel_to_world_values(x, y)
-
-    for scale, offset in ((2, 0.5), (3, 1.0)):
-        new = wcs_of_bins(text, scale, offset)
-        for y, x in ((0.0, 0.0), (33.0, 17.5)):
-            np.testing.assert_allclose(sky(new, y, x), sky(text, scale * y + offset, scale * x + offset), atol=1e-10)
 
 
 def test_joined_frames_count_anew_and_keep_their_pixels():

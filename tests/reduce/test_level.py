@@ -7,8 +7,9 @@ import pytest
 import xarray as xr
 from hypothesis import given
 
+from getframes_xr.core.cfa import cfa_band
 from getframes_xr.core.errors import DataError
-from getframes_xr.core.vocabulary import Flag, cfa_band
+from getframes_xr.core.vocabulary import Flag
 from getframes_xr.core.window import Span, Window
 from getframes_xr.face.lazy import as_producer, lazy
 from getframes_xr.reduce import reject

@@ -23,11 +23,11 @@ from getframes_xr.reduce.calibrate import calibrate
 from getframes_xr.reduce.concat import concat
 from getframes_xr.reduce.cosmetic import cosmetic
 from getframes_xr.reduce.debayer import debayer
-from getframes_xr.reduce.lines import without_static
 from getframes_xr.reduce.master import master
-from getframes_xr.reduce.moves import read_moves
 from getframes_xr.reduce.normalise import normalise
-from getframes_xr.reduce.splat import splat
+from getframes_xr.reduce.splat.lines import without_static
+from getframes_xr.reduce.splat.moves import read_moves
+from getframes_xr.reduce.splat.splat import splat
 from getframes_xr.reduce.stack import default_rule, stack
 from tests.frames import held_frames
 from tests.measure.star_tables import move_of, sky_of, star_table

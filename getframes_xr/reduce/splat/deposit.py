@@ -23,6 +23,7 @@ from numba import types
 from numba.extending import intrinsic
 
 from getframes_xr.core.kernel import kernel
+from getframes_xr.core.mapping import mapped_bounds
 from getframes_xr.core.patch import Array
 
 BLOCK_PX = 32
@@ -36,32 +37,13 @@ LEAST_MONO_SAMPLES = 0.5  # mono frames leave no holes between their samples: wi
 
 
 @kernel(inline="always")
-def _bounds(matrix: Array, y_low: int, y_high: int, x_low: int, x_high: int) -> tuple[float, float, float, float]:
-    """Give least y, most y, least x, most x of the mapped corners (the corners of an affine map bound its inside)."""
-    least_y = math.inf
-    most_y = -math.inf
-    least_x = math.inf
-    most_x = -math.inf
-    for corner in range(4):
-        y = y_low if corner < 2 else y_high
-        x = x_low if corner % 2 == 0 else x_high
-        at_y = matrix[0, 0] * y + matrix[0, 1] * x + matrix[0, 2]
-        at_x = matrix[1, 0] * y + matrix[1, 1] * x + matrix[1, 2]
-        least_y = min(least_y, at_y)
-        most_y = max(most_y, at_y)
-        least_x = min(least_x, at_x)
-        most_x = max(most_x, at_x)
-    return least_y, most_y, least_x, most_x
-
-
-@kernel(inline="always")
 def _reach(
     inverse: Array, place: Array, y_start: int, y_stop: int, x_start: int, x_stop: int
 ) -> tuple[int, int, int, int]:
     """Give the part of the frame's window that can reach the part of the canvas being filled."""
     top, left = place[0] + place[2], place[1] + place[4]
     bottom, right = place[0] + place[3], place[1] + place[5]
-    least_y, most_y, least_x, most_x = _bounds(inverse, top, bottom, left, right)
+    least_y, most_y, least_x, most_x = mapped_bounds(inverse, top, bottom, left, right)
     return (
         max(y_start, int(math.floor(least_y)) - 1),
         min(y_stop, int(math.ceil(most_y)) + 2),
@@ -73,7 +55,7 @@ def _reach(
 @kernel(inline="always")
 def _misses(move: Array, place: Array, y_low: int, y_high: int, x_low: int, x_high: int) -> Any:
     """Tell whether no sample of a block reaches the part of the canvas being filled."""
-    least_y, most_y, least_x, most_x = _bounds(move, y_low, y_high - 1, x_low, x_high - 1)
+    least_y, most_y, least_x, most_x = mapped_bounds(move, y_low, y_high - 1, x_low, x_high - 1)
     return (
         most_y < place[0] + place[2]
         or least_y > place[0] + place[3] + 1

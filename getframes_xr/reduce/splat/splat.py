@@ -24,32 +24,29 @@ import xarray as xr
 
 from getframes_xr.core.errors import OptionError
 from getframes_xr.core.patch import Array, Patch, by_band
-from getframes_xr.core.vocabulary import PLANES, Flag, Plane
+from getframes_xr.core.vocabulary import PLANES, SATURATED_SHARE, STACK_PLANES, UNUSABLE, Flag, Plane
 from getframes_xr.core.window import Grid, Span, Window
 from getframes_xr.engine.ask import Ask, Few, every
 from getframes_xr.engine.producer import Producer
 from getframes_xr.engine.reduction import BLOCK_RANKS, Batch, Reduction
 from getframes_xr.face.lazy import lazy
-from getframes_xr.reduce.canvas import (
+from getframes_xr.reduce.canvas import Canvas, canvas_spans, reference_wcs
+from getframes_xr.reduce.splat.deposit import CHECKED_SUMS, RING_PX, deposit_checked, finish
+from getframes_xr.reduce.splat.first_image import clean_frames, read_first
+from getframes_xr.reduce.splat.lines import mark_line, read_lines
+from getframes_xr.reduce.splat.moves import Moves, read_moves
+from getframes_xr.reduce.splat.tiles import (
     TILE_PX,
-    CanvasName,
     FramePart,
     add_coverage,
-    canvas_spans,
     copied_bytes,
     frames_under,
     parts_of,
     tiles_of,
 )
-from getframes_xr.reduce.deposit import CHECKED_SUMS, RING_PX, deposit_checked, finish
-from getframes_xr.reduce.first_image import LEFT_OUT, clean_frames, read_first
-from getframes_xr.reduce.lines import mark_line, read_lines
-from getframes_xr.reduce.moves import Moves, read_moves, reference_wcs
 
-OUTPUT = ("image", "noise", "count", "coverage", "weight", "flags")
 STATE = ("sum_wqv", "sum_wq", "sum_wq_squared_v", "sum_q", "saturated")  # the four sums, the saturated weight
 FIRST_RING_PX = RING_PX + 1  # bilinear and 3 x 3 look one pixel beyond the sums
-SATURATED_SHARE = 0.1  # of the weight, from saturated samples: more than that flags the pixel
 FEWEST_FOR_REJECTION = 2
 PAIR_KAPPA = 5.0  # of two frames the smaller counts, and a difference of two has sqrt(2) sigma
 
@@ -103,7 +100,7 @@ class Splatted(Reduction):
     def planes(self) -> Mapping[str, Plane]:
         units = self.clean.planes["image"].units
         own = {"image": units, "noise": units}
-        return {name: Plane(PLANES[name].dtype, own.get(name, PLANES[name].units)) for name in OUTPUT}
+        return {name: Plane(PLANES[name].dtype, own.get(name, PLANES[name].units)) for name in STACK_PLANES}
 
     @property
     def preferred_chunks(self) -> tuple[int, int, int]:
@@ -167,7 +164,7 @@ class Splatted(Reduction):
                 deposit_checked(
                     state.sums.reshape(-1), state.saturated, part, frame.image, frame.flags, frame.y, frame.x,
                     moves.transforms[n], moves.inverses[n], moves.phases, moves.step, moves.sky[n], moves.centre,
-                    1.0 / moves.transparency[n], moves.weights32[n], LEFT_OUT, moves.variances32[n],
+                    1.0 / moves.transparency[n], moves.weights32[n], UNUSABLE, moves.variances32[n],
                     int(Flag.SATURATED), state.expected, self.first is not None, kappa_squared,
                     np.float32(moves.per_signal[n]), tolerance,
                 )  # fmt: skip
@@ -222,7 +219,9 @@ class Splatted(Reduction):
         if not set(out) - {"coverage"}:
             return
         shape = (len(self.moves.bands), len(out.window.y), len(out.window.x))
-        made = {name: by_band(out[name]) if name in out else np.empty(shape, PLANES[name].dtype) for name in OUTPUT}
+        made = {
+            name: by_band(out[name]) if name in out else np.empty(shape, PLANES[name].dtype) for name in STACK_PLANES
+        }
         finish(
             state.sums, self.moves.typical_variance, self.moves.raw_per_sample, made["image"], made["noise"],
             made["weight"], made["count"],
@@ -240,7 +239,7 @@ class Splatted(Reduction):
         sums = 4 * bands * (CHECKED_SUMS + 1) * len(rows) * len(columns)
         expected = 4 * bands * (len(rows) + 2) * (len(columns) + 2)
         alive = 2 if len(self.moves) > BLOCK_RANKS else 1
-        spare = self.bytes_of(tile, set(OUTPUT) - planes) + 8 * bands * tile.pixels
+        spare = self.bytes_of(tile, set(STACK_PLANES) - planes) + 8 * bands * tile.pixels
         return alive * (sums + expected) + max(spare, copied_bytes(self.clean, self.moves, rows, columns))
 
 
@@ -253,7 +252,7 @@ def splat(
     reject: bool = True,
     tolerance: float = 4.0,
     kappa: float = 4.0,
-    canvas: CanvasName = "union",
+    canvas: Canvas | xr.Dataset | xr.DataArray = "union",
 ) -> xr.Dataset:
     """Stack raw mosaics or mono frames by depositing their samples; lazily.
 
@@ -266,7 +265,8 @@ def splat(
     reject : compare every sample with the first image (a single frame has nothing to be compared with)
     tolerance : C >= 0, share of the local contrast that a sample may differ by
     kappa : > 0, standard deviations that a sample may differ by
-    canvas : "union" of all used frames, or the "reference" frame's grid
+    canvas : "union" of all used frames (a stack shows all that was seen), "reference" (the frames' own spans), or an
+        image whose y and x are taken
 
     Returns
     -------
@@ -289,7 +289,7 @@ def splat(
         raise OptionError("tolerance", tolerance, ">= 0")
     frames = clean_frames(clean)
     table = read_moves(moves, frames.grid, frames.planes["image"].units or "adu")
-    spans = canvas_spans(table.transforms, frames.grid.y, frames.grid.x, canvas)
+    spans = canvas_spans(canvas, table.transforms, frames.grid.y, frames.grid.x)
     rejects = reject and len(table) >= FEWEST_FOR_REJECTION
     expected = read_first(first, frames, table) if rejects else None
     if len(table) == FEWEST_FOR_REJECTION:

@@ -18,26 +18,17 @@ import xarray as xr
 
 from getframes_xr.core.errors import DataError
 from getframes_xr.core.patch import Array, Patch
-from getframes_xr.core.vocabulary import BAD, Flag, Plane
+from getframes_xr.core.vocabulary import UNUSABLE, Plane
 from getframes_xr.core.window import Grid, Span, Window
 from getframes_xr.engine.ask import Ask, Few, Given, every
 from getframes_xr.engine.held import Held
 from getframes_xr.engine.producer import Producer
 from getframes_xr.engine.reduction import BLOCK_RANKS, Batch, Reduction
 from getframes_xr.face.lazy import as_producer, lazy
-from getframes_xr.reduce.canvas import (
-    TILE_PX,
-    FramePart,
-    canvas_spans,
-    copied_bytes,
-    frames_under,
-    parts_of,
-    tiles_of,
-)
-from getframes_xr.reduce.deposit import PLAIN_SUMS, RING_PX, deposit_plain, group_image, middle
-from getframes_xr.reduce.moves import Moves, read_moves
-
-LEFT_OUT = BAD & ~int(Flag.SATURATED)  # saturated pixels are deposited like any other, and counted
+from getframes_xr.reduce.canvas import canvas_spans
+from getframes_xr.reduce.splat.deposit import PLAIN_SUMS, RING_PX, deposit_plain, group_image, middle
+from getframes_xr.reduce.splat.moves import Moves, read_moves
+from getframes_xr.reduce.splat.tiles import TILE_PX, FramePart, copied_bytes, frames_under, parts_of, tiles_of
 
 
 def number_of_groups(frames: int) -> int:
@@ -127,7 +118,7 @@ class GroupImage(Reduction):
                 deposit_plain(
                     state.sums.reshape(-1), len(state.columns), part, frame.image, frame.flags, frame.y, frame.x,
                     moves.transforms[n], moves.inverses[n], moves.phases, moves.step, moves.sky[n], moves.centre,
-                    1.0 / moves.transparency[n], moves.weights32[n], LEFT_OUT,
+                    1.0 / moves.transparency[n], moves.weights32[n], UNUSABLE,
                 )  # fmt: skip
 
     def finish(self, state: GroupSums, out: Patch) -> None:
@@ -241,7 +232,7 @@ def first_image(clean: xr.Dataset | xr.DataArray, moves: xr.Dataset) -> xr.Datas
     """
     frames = clean_frames(clean)
     table = read_moves(moves, frames.grid, frames.planes["image"].units or "adu")
-    return lazy(FirstImage.of(frames, table, *canvas_spans(table.transforms, frames.grid.y, frames.grid.x)))
+    return lazy(FirstImage.of(frames, table, *canvas_spans("union", table.transforms, frames.grid.y, frames.grid.x)))
 
 
 def read_first(first: xr.Dataset | None, frames: Producer, moves: Moves) -> Producer:
@@ -261,7 +252,9 @@ def read_first(first: xr.Dataset | None, frames: Producer, moves: Moves) -> Prod
     DataError : it is no first image of these frames
     """
     if first is None:
-        return Held(FirstImage.of(frames, moves, *canvas_spans(moves.transforms, frames.grid.y, frames.grid.x)))
+        return Held(
+            FirstImage.of(frames, moves, *canvas_spans("union", moves.transforms, frames.grid.y, frames.grid.x))
+        )
     if not {"image", "count"} <= set(first.data_vars):
         raise DataError("first must be the Dataset of first_image(clean, moves): image and count")
     picture = as_producer(first, ("image", "count"))

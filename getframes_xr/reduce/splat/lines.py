@@ -32,17 +32,11 @@ from getframes_xr.engine.held import Held
 from getframes_xr.engine.producer import ArrayFrames, Producer
 from getframes_xr.face.lazy import lazy
 from getframes_xr.face.tables import loaded
-from getframes_xr.reduce.first_image import clean_frames, read_first
-from getframes_xr.reduce.line_fit import FINE_PX, N_ANGLES, refine, strongest_line
-from getframes_xr.reduce.moves import Moves, read_moves
-from getframes_xr.reduce.residual import (
-    CommonBins,
-    DetectorBins,
-    ResidualBins,
-    frames_per_task,
-    look_up,
-    without_plane,
-)
+from getframes_xr.reduce.splat.first_image import clean_frames, read_first
+from getframes_xr.reduce.splat.line_fit import FINE_PX, N_ANGLES, refine, strongest_line
+from getframes_xr.reduce.splat.moves import Moves, read_moves
+from getframes_xr.reduce.splat.residual_bins import ResidualBins, frames_per_task
+from getframes_xr.reduce.splat.shared_bins import CommonBins, DetectorBins, look_up, without_plane
 
 COARSE_PX = 8
 MOST_LINES = 4

@@ -17,9 +17,9 @@ from getframes_xr.core.vocabulary import Flag
 from getframes_xr.core.window import Span, Window
 from getframes_xr.engine.producer import ArrayFrames
 from getframes_xr.face.lazy import as_producer, lazy
-from getframes_xr.reduce.first_image import FirstImage, first_image, number_of_groups
-from getframes_xr.reduce.moves import inverse_gain, read_moves
-from getframes_xr.reduce.splat import Splatted, splat
+from getframes_xr.reduce.splat.first_image import FirstImage, first_image, number_of_groups
+from getframes_xr.reduce.splat.moves import inverse_gain, read_moves
+from getframes_xr.reduce.splat.splat import Splatted, splat
 from tests.reduce.night import HOT, SATURATED, night, with_frames
 from tests.reference import deposit as twin
 from tests.strategies import windows

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from getframes_xr.core.errors import DataError
 from getframes_xr.core.window import Span
 from getframes_xr.face.lazy import as_producer
-from getframes_xr.reduce.first_image import first_image
-from getframes_xr.reduce.line_fit import angle_table, line_significance, radon, refine, strongest_line
-from getframes_xr.reduce.lines import (
+from getframes_xr.reduce.splat.first_image import first_image
+from getframes_xr.reduce.splat.line_fit import angle_table, line_significance, radon, refine, strongest_line
+from getframes_xr.reduce.splat.lines import (
     COARSE_PX,
     COLUMNS,
     find_lines,
@@ -24,17 +24,10 @@ from getframes_xr.reduce.lines import (
     read_lines,
     without_static,
 )
-from getframes_xr.reduce.moves import read_moves
-from getframes_xr.reduce.residual import (
-    CommonBins,
-    ResidualBins,
-    fit_bins,
-    local_contrast,
-    look_up,
-    spread,
-    without_plane,
-)
-from getframes_xr.reduce.splat import splat
+from getframes_xr.reduce.splat.moves import read_moves
+from getframes_xr.reduce.splat.residual_bins import ResidualBins, local_contrast
+from getframes_xr.reduce.splat.shared_bins import CommonBins, fit_bins, look_up, spread, without_plane
+from getframes_xr.reduce.splat.splat import splat
 from tests.reduce.night import night, with_frames
 from tests.strategies import windows
 

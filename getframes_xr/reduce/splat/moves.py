@@ -18,9 +18,11 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from getframes_xr.core.cfa import cfa_index
 from getframes_xr.core.errors import DataError, RegistrationError
+from getframes_xr.core.mapping import Affine
 from getframes_xr.core.patch import Array
-from getframes_xr.core.vocabulary import BAND, COLOUR_BANDS, TIME, cfa_band
+from getframes_xr.core.vocabulary import BAND, COLOUR_BANDS, TIME
 from getframes_xr.core.window import Grid
 from getframes_xr.face.tables import loaded
 
@@ -70,23 +72,21 @@ class Moves:
         return len(self.frames)
 
     @cached_property
+    def map(self) -> Affine:
+        """Frame -> reference grid."""
+        return Affine(self.transforms)
+
+    @property
     def inverses(self) -> Array:
         """Reference grid -> frame, (frame, 2, 3)."""
-        out = np.empty_like(self.transforms)
-        for k, move in enumerate(self.transforms):
-            determinant = move[0, 0] * move[1, 1] - move[0, 1] * move[1, 0]
-            a, b = move[1, 1] / determinant, -move[0, 1] / determinant
-            c, d = -move[1, 0] / determinant, move[0, 0] / determinant
-            out[k] = [[a, b, -(a * move[0, 2] + b * move[1, 2])], [c, d, -(c * move[0, 2] + d * move[1, 2])]]
-        return out
+        return self.map.inverse.terms
 
     @cached_property
     def phases(self) -> Array:
         """Rows of (y offset, x offset, band), int64; one row for mono frames."""
         if self.cfa is None:
             return np.zeros((1, 3), np.int64)
-        places = [(y, x) for y in (0, 1) for x in (0, 1)]
-        return np.array([(y, x, self.bands.index(cfa_band(self.cfa, y, x))) for y, x in places], np.int64)
+        return np.array([(y, x, band) for (y, x), band in np.ndenumerate(cfa_index(self.cfa))], np.int64)
 
     @property
     def step(self) -> int:
@@ -240,13 +240,3 @@ def inverse_gain(level: Array, variance: Array) -> float:
         if 0 < slope <= bound:
             return slope
     return bound
-
-
-def reference_wcs(moves: xr.Dataset, grid: Grid) -> str | None:
-    """WCS of the reference grid: the frames' own, or that of the reference frame where they differ."""
-    columns = grid.columns or {}
-    if "wcs" not in columns:
-        return grid.wcs
-    reference = moves.attrs.get("reference_frame")
-    at = np.flatnonzero(columns["frame"] == reference) if reference is not None else np.empty(0, np.int64)
-    return str(columns["wcs"][at[0]]) or None if len(at) else None
