@@ -27,7 +27,7 @@ from getframes_xr.core.vocabulary import TIME, X, Y
 from getframes_xr.core.window import Grid
 from getframes_xr.detector.camera import Camera
 from getframes_xr.detector.illumination import Illumination
-from getframes_xr.detector.quantum_efficiency import QuantumEfficiency
+from getframes_xr.detector.stages.quantum_efficiency import QuantumEfficiency
 from getframes_xr.engine.coordinates import coordinates_of
 from getframes_xr.engine.graph import chunks_of
 from getframes_xr.engine.lazy import lazy
