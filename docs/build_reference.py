@@ -25,7 +25,7 @@ from getframes_xr.app.cli import app
 from getframes_xr.core.options import Options
 from getframes_xr.core.verdict import Reason
 from getframes_xr.core.vocabulary import BAD, COLUMNS, PLANES, FileStatus, Flag
-from getframes_xr.detector.camera import STAGES_IN_ORDER
+from getframes_xr.detector.order import usual_order
 from getframes_xr.engine.collapse import RULES
 from getframes_xr.engine.stage import STAGES
 from getframes_xr.io.formats import FORMATS
@@ -45,7 +45,7 @@ def main(folder: Path) -> list[Path]:
         "api.md": ("Public names", api()),
         "stages.md": (
             "Stages of a camera",
-            family(STAGES, [cls.model_fields["kind"].default for cls in STAGES_IN_ORDER]),
+            family(STAGES, usual_order()),
         ),
         "psfs.md": ("Point spread functions", family(PSFS)),
         "sources.md": ("Sources of light", family(SOURCES)),
@@ -132,6 +132,8 @@ def family(registry: Mapping[str, type], order: Iterable[str] = ()) -> str:
             for label in ("reads", "writes", "needs")
             if getattr(cls, label, None) and not callable(getattr(cls, label))
         ]
+        after = getattr(cls, "after", None)
+        facts = [f"stands behind [`{after}`](#{_anchor(after)})", *facts] if after else facts
         scope = getattr(getattr(cls, "scope", None), "name", None)
         facts += [f"scope {scope}"] if scope else []
         body = f"## {kind}\n\n{_doc(cls)}\n\n```text\n{inspect.cleandoc(module.__doc__ or '')}\n```"

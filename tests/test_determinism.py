@@ -21,9 +21,9 @@ from distributed import Client, LocalCluster, as_completed, futures_of
 import getframes_xr as gx
 from getframes_xr.core.digest import digest
 from getframes_xr.core.vocabulary import Flag
-from getframes_xr.detector.blooming import Blooming
-from getframes_xr.detector.ipc import InterPixelCapacitance
-from getframes_xr.detector.persistence import Persistence
+from getframes_xr.detector.stages.blooming import Blooming
+from getframes_xr.detector.stages.ipc import InterPixelCapacitance
+from getframes_xr.detector.stages.persistence import Persistence
 
 SHAPE, N = (192, 256), 12
 WELL_E = 11_200.0

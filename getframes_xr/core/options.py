@@ -7,6 +7,7 @@ not in a worker an hour later. Family members (stages, PSFs, rejection rules) re
 from __future__ import annotations
 
 import tomllib
+from abc import abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -149,7 +150,10 @@ class Registry(Mapping[str, type]):
 
 
 class Family(Options):
-    """Options of a family whose members register by ``kind``: subclass with ``registry = Registry(...)``."""
+    """Options of a family whose members register by ``kind``: subclass with ``registry = Registry(...)``.
+
+    A member that does not state its own ``examples`` is refused (TypeError): the laws would have nothing to test.
+    """
 
     registry: ClassVar[Registry]
 
@@ -157,12 +161,14 @@ class Family(Options):
     def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
         super().__pydantic_init_subclass__(**kwargs)
         if "kind" in cls.model_fields:
+            if "examples" not in vars(cls):
+                raise TypeError(f"{cls.registry.family} {cls.__qualname__} states no examples: give it `examples`")
             cls.registry.add(cls)
 
     @classmethod
+    @abstractmethod
     def examples(cls) -> tuple[Self, ...]:
         """Valid instances, walked by the law tests, the benchmarks and the reference."""
-        return (cls(),)
 
 
 def _first_option_error(cls: type[BaseModel], error: ValidationError) -> GetframesError:

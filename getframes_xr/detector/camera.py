@@ -20,66 +20,20 @@ from getframes_xr.core.errors import OptionError
 from getframes_xr.core.options import Options
 from getframes_xr.core.vocabulary import PLANES, Plane
 from getframes_xr.core.window import Span
-from getframes_xr.detector.adc import Converter
-from getframes_xr.detector.bad_columns import BadColumns
-from getframes_xr.detector.bias import Bias
-from getframes_xr.detector.bias_structure import BiasStructure
-from getframes_xr.detector.blooming import Blooming
-from getframes_xr.detector.clock_charge import ClockCharge
-from getframes_xr.detector.common_mode import CommonMode
-from getframes_xr.detector.cosmic_rays import CosmicRays
-from getframes_xr.detector.cti import ParallelTransferLoss, SerialTransferLoss
-from getframes_xr.detector.dark import DarkCurrent
-from getframes_xr.detector.dead_pixels import DeadPixels
-from getframes_xr.detector.diffusion import ChargeDiffusion
-from getframes_xr.detector.full_well import FullWell
-from getframes_xr.detector.gain import Gain
-from getframes_xr.detector.glow import Glow
-from getframes_xr.detector.hot_pixels import HotPixels
-from getframes_xr.detector.ipc import InterPixelCapacitance
-from getframes_xr.detector.multiplication import Multiplication
-from getframes_xr.detector.nonlinearity import Nonlinearity
-from getframes_xr.detector.persistence import Persistence
-from getframes_xr.detector.prnu import PhotoResponse
-from getframes_xr.detector.quantum_efficiency import QuantumEfficiency
-from getframes_xr.detector.read_noise import ReadNoise
-from getframes_xr.detector.reset_noise import ResetNoise
-from getframes_xr.detector.row_noise import RowNoise
-from getframes_xr.detector.shot import ShotNoise
+from getframes_xr.detector.order import usual_order
+from getframes_xr.detector.stages.adc import Converter
+from getframes_xr.detector.stages.bias import Bias
+from getframes_xr.detector.stages.blooming import Blooming
+from getframes_xr.detector.stages.full_well import FullWell
+from getframes_xr.detector.stages.gain import Gain
+from getframes_xr.detector.stages.multiplication import Multiplication
+from getframes_xr.detector.stages.nonlinearity import Nonlinearity
+from getframes_xr.detector.stages.read_noise import ReadNoise
+from getframes_xr.detector.stages.reset_noise import ResetNoise
+from getframes_xr.detector.stages.row_noise import RowNoise
 from getframes_xr.engine.producer import Producer
 from getframes_xr.engine.stage import STAGES, Stage
 from getframes_xr.engine.staged import Staged
-
-STAGES_IN_ORDER: tuple[type[Stage], ...] = (
-    QuantumEfficiency,
-    PhotoResponse,
-    ChargeDiffusion,
-    DarkCurrent,
-    HotPixels,
-    Glow,
-    ShotNoise,
-    CosmicRays,
-    Persistence,
-    FullWell,
-    Blooming,
-    ClockCharge,
-    DeadPixels,
-    BadColumns,
-    ParallelTransferLoss,
-    SerialTransferLoss,
-    Multiplication,
-    ResetNoise,
-    InterPixelCapacitance,
-    Nonlinearity,
-    ReadNoise,
-    RowNoise,
-    Gain,
-    Bias,
-    BiasStructure,
-    CommonMode,
-    Converter,
-)
-"""The stages in the recommended order of the physics (documentation and tests; a camera may differ)."""
 
 _SHARED = ("full_well_e", "pixel_um")  # facts of the sensor that several stages state
 _COLUMNS = {"frame", "start", "exposure_s", "temperature_c"}  # per-frame columns every observation has
@@ -230,10 +184,9 @@ class Camera(Options):
         if before is not None:
             at = self._at(before)
         else:
-            order = [cls.model_fields["kind"].default for cls in STAGES_IN_ORDER]
-            rank = order.index(_kind(stage)) if _kind(stage) in order else len(order)
-            known = [order.index(_kind(s)) if _kind(s) in order else -1 for s in self.stages]
-            at = next((i for i, other in enumerate(known) if other > rank), len(self.stages))
+            ranks = {kind: rank for rank, kind in enumerate(usual_order())}
+            later = (i for i, other in enumerate(self.stages) if ranks[_kind(other)] > ranks[_kind(stage)])
+            at = next(later, len(self.stages))
         return super().replace(stages=(*self.stages[:at], stage, *self.stages[at:]))
 
     def chain(self, until: str | None = None) -> tuple[Stage, ...]:

@@ -8,11 +8,11 @@ applies and crops; a stage never sees chunking. Dims and grid stay as they are.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from functools import cached_property
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -29,7 +29,6 @@ class Scope(Enum):
     PIXEL = "the same; consecutive stages run strip by strip of rows"
     NEIGHBOURS = "`radius` pixels more on every side"
     LINES = "the whole line along `axis`"
-    FRAME = "the whole frame"
     HISTORY = "earlier frames: `horizon` before each anchor, anchors every `period` frames"
 
 
@@ -109,11 +108,14 @@ class Place:
 class Stage(Family):
     """Parent of all stages.
 
-    Class variables: ``reads``, ``writes`` (plane names), ``needs`` (per-frame columns), ``scope``; ``stream`` (a number
-    of its own) where random numbers are drawn; ``radius`` for NEIGHBOURS; ``axis`` for LINES.
+    Class variables: ``after``, the kind it stands directly behind in the usual order of a camera (None: the first);
+    ``reads``, ``writes`` (plane names), ``needs`` (per-frame columns), ``scope``; ``stream`` (a number of its own)
+    where random numbers are drawn; ``radius`` for NEIGHBOURS; ``axis`` for LINES; ``conserves_charge`` where charge is
+    moved between pixels and lost at the frame's own edge only. A member that does not state ``after`` is refused.
     """
 
     registry: ClassVar[Registry] = STAGES
+    after: ClassVar[str | None]
     reads: ClassVar[tuple[str, ...]] = ()
     writes: ClassVar[tuple[str, ...]] = ()
     needs: ClassVar[tuple[str, ...]] = ()
@@ -121,6 +123,12 @@ class Stage(Family):
     stream: ClassVar[int | None] = None
     axis: ClassVar[str] = "y"
     conserves_charge: ClassVar[bool] = False
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
+        if "kind" in cls.model_fields and not hasattr(cls, "after"):
+            raise TypeError(f"stage {cls.__qualname__} does not say behind which kind it stands: state `after`")
+        super().__pydantic_init_subclass__(**kwargs)
 
     @abstractmethod
     def apply(self, patch: Patch, place: Place) -> Patch:
@@ -145,8 +153,6 @@ class Stage(Family):
             return (
                 Window(window.frames, grid.y, window.x) if self.axis == "y" else Window(window.frames, window.y, grid.x)
             )
-        if self.scope is Scope.FRAME:
-            return Window(window.frames, grid.y, grid.x)
         return window
 
     def planes_out(self, planes: Mapping[str, Plane]) -> dict[str, Plane]:
@@ -206,7 +212,3 @@ class HistoryStage(Stage):
 
     def state_bytes(self, window: Window) -> int:
         return 8 * len(window.y) * len(window.x)
-
-
-def written(stages: Collection[Stage]) -> set[str]:
-    return {name for stage in stages for name in stage.writes}

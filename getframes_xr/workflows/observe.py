@@ -27,7 +27,7 @@ from getframes_xr.core.vocabulary import TIME, X, Y
 from getframes_xr.core.window import Grid
 from getframes_xr.detector.camera import Camera
 from getframes_xr.detector.illumination import Illumination
-from getframes_xr.detector.quantum_efficiency import QuantumEfficiency
+from getframes_xr.detector.stages.quantum_efficiency import QuantumEfficiency
 from getframes_xr.engine.producer import Producer
 from getframes_xr.engine.stage import STAGES
 from getframes_xr.engine.staged import Staged

@@ -24,7 +24,7 @@ from getframes_xr.core.mapping import Affine, apply
 from getframes_xr.core.patch import Array
 from getframes_xr.core.verdict import Verdict
 from getframes_xr.detector.camera import Camera
-from getframes_xr.detector.quantum_efficiency import QuantumEfficiency
+from getframes_xr.detector.stages.quantum_efficiency import QuantumEfficiency
 from getframes_xr.io.store import save_frames
 from getframes_xr.io.tables import save_table
 from getframes_xr.io.zarr import open_store

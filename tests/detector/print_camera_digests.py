@@ -8,8 +8,10 @@ import json
 import numpy as np
 
 from getframes_xr.core.window import Span, Window
-from getframes_xr.detector.camera import STAGES_IN_ORDER, Camera
+from getframes_xr.detector.camera import Camera
 from getframes_xr.detector.illumination import Illumination
+from getframes_xr.detector.order import usual_order
+from getframes_xr.engine.stage import STAGES
 from tests.detector.frames import grid
 
 SHAPE = (48, 72)
@@ -17,8 +19,8 @@ SHAPE = (48, 72)
 
 def every_stage() -> Camera:
     stages = []
-    for cls in STAGES_IN_ORDER:
-        stage = cls.examples()[-1]
+    for kind in usual_order():
+        stage = STAGES[kind].examples()[-1]
         fields = type(stage).model_fields
         stage = stage.replace(full_well_e=3e4) if "full_well_e" in fields else stage
         stage = stage.replace(fraction=0.05) if "fraction" in fields else stage

@@ -14,15 +14,15 @@ from hypothesis import strategies as st
 from getframes_xr.core.errors import DataError, OptionError
 from getframes_xr.core.vocabulary import Flag
 from getframes_xr.core.window import Span, Window
-from getframes_xr.detector.blooming import Blooming
-from getframes_xr.detector.camera import STAGES_IN_ORDER, Camera
-from getframes_xr.detector.common_mode import CommonMode
+from getframes_xr.detector.camera import Camera
 from getframes_xr.detector.fixed_maps import MAPS
 from getframes_xr.detector.illumination import Illumination
-from getframes_xr.detector.ipc import InterPixelCapacitance
-from getframes_xr.detector.persistence import Persistence
-from getframes_xr.detector.shot import ShotNoise
-from getframes_xr.engine.stage import STAGES
+from getframes_xr.detector.order import usual_order
+from getframes_xr.detector.stages.blooming import Blooming
+from getframes_xr.detector.stages.common_mode import CommonMode
+from getframes_xr.detector.stages.ipc import InterPixelCapacitance
+from getframes_xr.detector.stages.persistence import Persistence
+from getframes_xr.detector.stages.shot import ShotNoise
 from getframes_xr.engine.staged import Staged
 from tests.detector.frames import grid, within
 from tests.strategies import pairs
@@ -58,7 +58,7 @@ def test_every_number_of_a_preset_says_where_it_comes_from(name: str) -> None:
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_stages_of_a_preset_stand_in_the_order_of_the_physics(name: str) -> None:
-    order = [cls.model_fields["kind"].default for cls in STAGES_IN_ORDER]
+    order = usual_order()
     places = [order.index(type(stage).model_fields["kind"].default) for stage in Camera.preset(name).stages]
     assert places == sorted(places)
 
@@ -248,8 +248,3 @@ def test_a_camera_prints_its_stages_with_units() -> None:
     assert "generic CCD (serial generic-ccd-1): 512 x 512 px of 15 um, -20 C" in text
     assert re.search(r"dark +rate 0.1 e-/s, nonuniformity 0.05, reference temperature 20 C", text)
     assert re.search(r"gain +1.5 e-/adu$", text, re.M) and re.search(r"bias +offset 400 adu$", text, re.M)
-
-
-def test_every_stage_stands_in_the_recommended_order() -> None:
-    in_detector = {kind for kind, cls in STAGES.items() if cls.__module__.startswith("getframes_xr.detector")}
-    assert {cls.model_fields["kind"].default for cls in STAGES_IN_ORDER} == in_detector

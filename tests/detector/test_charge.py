@@ -11,20 +11,20 @@ from scipy import stats
 from getframes_xr.core.errors import OptionError
 from getframes_xr.core.vocabulary import Flag
 from getframes_xr.core.window import Grid, Span, Window
-from getframes_xr.detector.adc import Converter
-from getframes_xr.detector.bias import Bias
-from getframes_xr.detector.blooming import Blooming
-from getframes_xr.detector.cosmic_rays import CosmicRays, paint
-from getframes_xr.detector.cti import ParallelTransferLoss, SerialTransferLoss
-from getframes_xr.detector.diffusion import ChargeDiffusion
-from getframes_xr.detector.full_well import FullWell
-from getframes_xr.detector.gain import Gain
-from getframes_xr.detector.glow import Glow
-from getframes_xr.detector.ipc import InterPixelCapacitance
-from getframes_xr.detector.nonlinearity import Nonlinearity
-from getframes_xr.detector.persistence import Persistence
-from getframes_xr.detector.quantum_efficiency import QuantumEfficiency
-from getframes_xr.detector.shot import ShotNoise
+from getframes_xr.detector.stages.adc import Converter
+from getframes_xr.detector.stages.bias import Bias
+from getframes_xr.detector.stages.blooming import Blooming
+from getframes_xr.detector.stages.cosmic_rays import CosmicRays, paint
+from getframes_xr.detector.stages.cti import ParallelTransferLoss, SerialTransferLoss
+from getframes_xr.detector.stages.diffusion import ChargeDiffusion
+from getframes_xr.detector.stages.full_well import FullWell
+from getframes_xr.detector.stages.gain import Gain
+from getframes_xr.detector.stages.glow import Glow
+from getframes_xr.detector.stages.ipc import InterPixelCapacitance
+from getframes_xr.detector.stages.nonlinearity import Nonlinearity
+from getframes_xr.detector.stages.persistence import Persistence
+from getframes_xr.detector.stages.quantum_efficiency import QuantumEfficiency
+from getframes_xr.detector.stages.shot import ShotNoise
 from getframes_xr.engine.producer import ArrayFrames
 from getframes_xr.engine.stage import Place
 from getframes_xr.engine.staged import Staged

@@ -7,13 +7,13 @@ import pytest
 
 from getframes_xr.core.vocabulary import Flag
 from getframes_xr.core.window import Span, Window
-from getframes_xr.detector.adc import Converter
 from getframes_xr.detector.camera import Camera
-from getframes_xr.detector.dark import DarkCurrent
-from getframes_xr.detector.gain import Gain
 from getframes_xr.detector.illumination import Illumination
-from getframes_xr.detector.prnu import PhotoResponse
-from getframes_xr.detector.read_noise import ReadNoise
+from getframes_xr.detector.stages.adc import Converter
+from getframes_xr.detector.stages.dark import DarkCurrent
+from getframes_xr.detector.stages.gain import Gain
+from getframes_xr.detector.stages.prnu import PhotoResponse
+from getframes_xr.detector.stages.read_noise import ReadNoise
 from tests.detector.frames import even, grid, run, within
 
 WHOLE = Window(Span(0, 1), Span(0, 256), Span(0, 256))

@@ -6,20 +6,20 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from getframes_xr.detector.bad_columns import BadColumns
-from getframes_xr.detector.bias_structure import BiasStructure
-from getframes_xr.detector.clock_charge import ClockCharge
-from getframes_xr.detector.common_mode import CommonMode
-from getframes_xr.detector.dark import DarkCurrent
-from getframes_xr.detector.dead_pixels import DeadPixels
-from getframes_xr.detector.gain import Gain
-from getframes_xr.detector.hot_pixels import HotPixels
-from getframes_xr.detector.multiplication import Multiplication
-from getframes_xr.detector.prnu import PhotoResponse
-from getframes_xr.detector.read_noise import ReadNoise
-from getframes_xr.detector.reset_noise import ResetNoise
-from getframes_xr.detector.row_noise import RowNoise
-from getframes_xr.detector.shot import ShotNoise
+from getframes_xr.detector.stages.bad_columns import BadColumns
+from getframes_xr.detector.stages.bias_structure import BiasStructure
+from getframes_xr.detector.stages.clock_charge import ClockCharge
+from getframes_xr.detector.stages.common_mode import CommonMode
+from getframes_xr.detector.stages.dark import DarkCurrent
+from getframes_xr.detector.stages.dead_pixels import DeadPixels
+from getframes_xr.detector.stages.gain import Gain
+from getframes_xr.detector.stages.hot_pixels import HotPixels
+from getframes_xr.detector.stages.multiplication import Multiplication
+from getframes_xr.detector.stages.prnu import PhotoResponse
+from getframes_xr.detector.stages.read_noise import ReadNoise
+from getframes_xr.detector.stages.reset_noise import ResetNoise
+from getframes_xr.detector.stages.row_noise import RowNoise
+from getframes_xr.detector.stages.shot import ShotNoise
 from tests.detector.frames import even, grid, run, within
 
 N = 512 * 512

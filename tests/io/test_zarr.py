@@ -23,8 +23,8 @@ import getframes_xr as gx
 from getframes_xr.core.errors import DataError, OptionError, PlanError, StoreError
 from getframes_xr.core.patch import Patch
 from getframes_xr.core.window import Grid, Span, Window
-from getframes_xr.detector.blooming import Blooming
-from getframes_xr.detector.persistence import Persistence
+from getframes_xr.detector.stages.blooming import Blooming
+from getframes_xr.detector.stages.persistence import Persistence
 from getframes_xr.engine.ask import Given
 from getframes_xr.engine.producer import ArrayFrames, Producer
 from getframes_xr.face.budget import memory

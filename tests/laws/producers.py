@@ -20,7 +20,7 @@ import getframes_xr as gx
 from getframes_xr.core.vocabulary import COLOUR_BANDS, Flag
 from getframes_xr.core.window import Grid, Span
 from getframes_xr.detector.illumination import Illumination
-from getframes_xr.detector.persistence import Persistence
+from getframes_xr.detector.stages.persistence import Persistence
 from getframes_xr.engine.collapse import Stacked
 from getframes_xr.engine.held import Held
 from getframes_xr.engine.producer import ArrayFrames, Producer, Selected

@@ -8,28 +8,25 @@ from __future__ import annotations
 import pickle
 import subprocess
 import sys
-import tracemalloc
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import pytest
-import tomli_w
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from pydantic import ValidationError
 
 import getframes_xr
 import getframes_xr as gx
 from getframes_xr.core.errors import OptionError
-from getframes_xr.core.options import Family, Registry, read_toml
+from getframes_xr.core.options import Family, Registry
 from getframes_xr.engine.collapse import RULES, Stacked
+from getframes_xr.light.column import Column
 from getframes_xr.light.optics import OPTICS
 from getframes_xr.light.psf import PSFS
 from getframes_xr.light.sources import SOURCES
+from tests.laws import kit
+from tests.laws.light_and_stacks import bytes_of_curve, bytes_of_light, bytes_of_stack, light_of, scene_with, stack_with
 from tests.laws.producers import clean, colours, exposures, raw
 from tests.laws.rooms import import_all
-from tests.strategies import pairs
 
 import_all(getframes_xr)
 
@@ -43,7 +40,19 @@ def example(case: tuple[str, str, int]) -> Any:
     return FAMILIES[family][kind].examples()[n]
 
 
+def examples(family: str, kind: str) -> tuple[Any, ...]:
+    """Of one member; positions on the sky beside those in pixels, which exclude each other."""
+    members: tuple[Any, ...] = FAMILIES[family][kind].examples()
+    fields = type(members[0]).model_fields
+    if "ra_deg" not in fields:
+        return members
+    column = isinstance(members[-1].y, Column)
+    place = {"ra_deg": [40.002] if column else 40.002, "dec_deg": [20.003] if column else 20.003}
+    return (*members, members[-1].replace(y=None, x=None, **place))
+
+
 each_case = pytest.mark.parametrize("case", CASES, ids=lambda case: "-".join(map(str, case)))
+each_member = pytest.mark.parametrize(("family", "kind"), MEMBERS)
 
 
 def test_the_families_of_the_house_are_here_with_an_example_each() -> None:
@@ -56,23 +65,35 @@ def test_the_families_of_the_house_are_here_with_an_example_each() -> None:
 def test_an_example_is_what_it_says_and_frozen(case: tuple[str, str, int]) -> None:
     member = example(case)
     assert member.kind == case[1] and type(member).__doc__
-    for name in type(member).model_fields:
-        with pytest.raises(ValidationError, match="frozen"):
-            setattr(member, name, getattr(member, name))
-    with pytest.raises(ValidationError):
-        member.no_such_option = 1
+    kit.options_are_frozen(member)
 
 
 @each_case
 def test_an_example_goes_through_pickle_and_toml_and_its_registry(case: tuple[str, str, int], tmp_path: Path) -> None:
     member, registry = example(case), FAMILIES[case[0]]
-    again = pickle.loads(pickle.dumps(member))
-    assert again == member and hash(again) == hash(member) and again.digest() == member.digest()
+    kit.options_travel(member, registry)
     member.to_toml(tmp_path / "member.toml")
     assert type(member).from_toml(tmp_path / "member.toml") == member
-    built = registry.build(read_toml(tomli_w.dumps(member.to_dict())))
-    assert type(built) is type(member) and built == member and built.digest() == member.digest()
     assert registry.build(member) is member
+
+
+@each_member
+def test_every_option_tells_in_the_digest(family: str, kind: str) -> None:
+    kit.every_option_tells(examples(family, kind))
+
+
+@pytest.mark.parametrize("family", sorted(FAMILIES))
+def test_a_member_without_examples_of_its_own_is_refused(family: str) -> None:
+    (base,) = (cls for cls in Family.__subclasses__() if cls.registry is FAMILIES[family])
+    hints = {"kind": Literal["bare"], "after": ClassVar[str | None]}
+    fields = {"__module__": __name__, "__annotations__": hints, "kind": "bare", "after": None}
+    with pytest.raises(TypeError, match=f"{family} Bare states no examples"):
+        type("Bare", (base,), fields)
+    assert "bare" not in FAMILIES[family]
+    heir = FAMILIES[family][next(iter(FAMILIES[family]))]  # nor do those of another member count
+    with pytest.raises(TypeError, match="Bare states no examples"):
+        type("Bare", (heir,), fields)
+    assert "bare" not in FAMILIES[family]
 
 
 def test_digests_are_those_of_another_process_and_differ_among_examples() -> None:
@@ -118,48 +139,83 @@ def test_an_unknown_kind_lists_the_known_and_a_kind_cannot_be_taken_twice(family
 # --- what members make: the window law and memory -------------------------------------------------------------------
 
 
-def scene_with(member: Any) -> gx.Scene:
-    family = next(name for name, registry in FAMILIES.items() if type(member) in registry.values())
-    options: dict[str, Any] = {
-        "telescope": gx.Telescope(aperture_diameter_m=0.2, plate_scale_arcsec_per_px=1.5, band="johnson_R"),
-        "psf": member if family == "psf" else gx.psf.Gaussian(fwhm_arcsec=4.0),
-        "sources": [member if family == "source" else gx.StarField(n=30, magnitude=(8.0, 12.0), seed=2)],
-        "optics": [member] if family == "optic" else [],
-        "pointing": gx.Pointing(jitter_arcsec=3.0, field_rotation=gx.pointing.FieldRotation(rate_deg_per_s=0.1)),
-    }
-    return gx.Scene(**options)
-
-
 LIGHT = [case for case in CASES if FAMILIES[case[0]] in (PSFS, SOURCES, OPTICS)]
+RULE_CASES = [case for case in CASES if FAMILIES[case[0]] is RULES]
 each_light = pytest.mark.parametrize("case", LIGHT, ids=lambda case: "-".join(map(str, case)))
-each_rule = pytest.mark.parametrize(
-    "case", [c for c in CASES if FAMILIES[c[0]] is RULES], ids=lambda c: f"{c[1]}-{c[2]}"
-)
+each_rule = pytest.mark.parametrize("case", RULE_CASES, ids=lambda case: f"{case[1]}-{case[2]}")
+
+
+WORKED: dict[str, Any] = {
+    "psf": bytes_of_light, "source": bytes_of_light, "optic": bytes_of_light, "light curve": bytes_of_curve,
+    "rejection rule": bytes_of_stack,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("family", "kind"), [member for member in MEMBERS if member[0] in WORKED])
+def test_every_option_changes_what_is_made(family: str, kind: str) -> None:
+    idle = {"name"} if kind == "stars" else ()  # names are for tables, not for the light
+    kit.every_option_works(examples(family, kind), WORKED[family], idle)
+
+
+def test_every_family_is_put_to_work() -> None:
+    assert set(FAMILIES) == {*WORKED, "stage"}  # stages: test_stages
 
 
 @each_light
-@given(data=st.data())
-@settings(max_examples=10)
-def test_light_of_a_window_is_the_crop_of_any_window_around_it(case: tuple[str, str, int], data: st.DataObject) -> None:
-    producer = scene_with(example(case)).frames((40, 52), exposures(3), seed=9, cfa="RGGB")
-    large, small = data.draw(pairs(producer.grid.window))
-    part, around = (producer.produce(w, ["photons"]) for w in (small, large))
-    assert part["photons"].tobytes() == around.crop(small)["photons"].tobytes()
+def test_light_of_a_window_is_the_crop_of_any_window_around_it(case: tuple[str, str, int]) -> None:
+    kit.windows_agree(light_of(example(case)), tries=10)
+
+
+@each_light
+def test_light_asked_for_before_does_not_show(case: tuple[str, str, int]) -> None:
+    kit.asked_again_agrees(light_of(example(case)))
+
+
+@each_light
+def test_any_number_of_threads_gives_the_same_light(case: tuple[str, str, int]) -> None:
+    kit.threads_agree(light_of(example(case)))
+
+
+@each_light
+def test_the_memory_of_light_is_as_forecast(case: tuple[str, str, int]) -> None:
+    frames = scene_with(example(case)).frames((256, 320), exposures(3), seed=9, cfa="RGGB")
+    kit.bytes_are_as_forecast(frames)
+
+
+@each_light
+def test_light_tells_every_option_in_its_token(case: tuple[str, str, int]) -> None:
+    kit.every_option_tells(examples(case[0], case[1]), light_of)
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if FAMILIES[case[0]] is PSFS], ids=lambda c: f"{c[1]}-{c[2]}")
+def test_a_profile_follows_from_its_options_and_is_what_it_says(case: tuple[str, str, int]) -> None:
+    kit.profile_is_as_declared(example(case))
+    kit.profile_follows_from_the_options(example(case))
 
 
 @each_rule
-@given(data=st.data())
-@settings(max_examples=12)
+@pytest.mark.parametrize("n", [1, 2, 7, 12])
+@pytest.mark.parametrize("parent", [raw, clean, colours])
 def test_a_stack_of_a_window_is_the_crop_of_any_window_around_it(
-    case: tuple[str, str, int], data: st.DataObject
+    case: tuple[str, str, int], n: int, parent: Any
 ) -> None:
-    size = (data.draw(st.sampled_from([1, 2, 7, 12])), 13, 19)
-    parent = data.draw(st.sampled_from([raw, clean, colours]))(size)
-    stacked = Stacked(parent, example(case), plane="adu" if "adu" in parent.planes else "image")
-    large, small = data.draw(pairs(stacked.grid.window))
-    part, around = (stacked.produce(w, stacked.planes) for w in (small, large))
-    for name in stacked.planes:
-        assert part[name].tobytes() == around.crop(small)[name].tobytes()
+    frames = parent((n, 13, 19))
+    kit.windows_agree(Stacked(frames, example(case), plane="adu" if "adu" in frames.planes else "image"), tries=6)
+
+
+@each_rule
+def test_stacks_made_before_do_not_show(case: tuple[str, str, int]) -> None:
+    kit.asked_again_agrees(stack_with(example(case)))
+
+
+@each_rule
+def test_any_number_of_threads_gives_the_same_stack(case: tuple[str, str, int]) -> None:
+    kit.threads_agree(stack_with(example(case)))
+
+
+@each_rule
+def test_a_stack_tells_every_option_of_its_rule_in_its_token(case: tuple[str, str, int]) -> None:
+    kit.every_option_tells(examples(case[0], case[1]), stack_with)
 
 
 @each_rule
@@ -183,11 +239,4 @@ def test_a_stack_of_equal_frames_is_that_frame_and_order_does_not_matter(case: t
 @each_rule
 def test_the_memory_of_a_rule_is_as_forecast(case: tuple[str, str, int]) -> None:
     for parent, plane in ((raw((24, 128, 160)), "adu"), (clean((24, 128, 160)), "image")):
-        stacked = Stacked(parent, example(case), plane=plane)
-        stacked.produce(stacked.grid.window, stacked.planes)
-        tracemalloc.start()
-        stacked.produce(stacked.grid.window, stacked.planes)
-        peak = tracemalloc.get_traced_memory()[1]
-        tracemalloc.stop()
-        forecast = stacked.peak_bytes(stacked.grid.window, stacked.planes)
-        assert peak <= forecast + 2**16 and forecast <= 2 * peak + 2**24
+        kit.bytes_are_as_forecast(Stacked(parent, example(case), plane=plane))

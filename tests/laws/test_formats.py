@@ -4,29 +4,34 @@ from __future__ import annotations
 
 import pickle
 import shutil
-import tracemalloc
 from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 import getframes_xr as gx
 from getframes_xr.core.errors import DataError
+from getframes_xr.core.patch import Array
+from getframes_xr.engine.producer import Producer
 from getframes_xr.io.formats import FORMATS, FrameFormat
-from tests.strategies import windows
+from tests.laws import kit
 
 KINDS = sorted(FORMATS)
+Case = tuple[type[FrameFormat], Path, Array]
 
 
 @pytest.fixture(params=KINDS)
-def case(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[type[FrameFormat], Path, np.ndarray]:
+def case(request: pytest.FixtureRequest, tmp_path: Path) -> Case:
     path, values = FORMATS[request.param].example(tmp_path)
     return FORMATS[request.param], path, values
 
 
-def test_open_frames_gives_the_values_of_the_file_in_its_type(case, refuses_to_compute) -> None:
+@pytest.fixture
+def frames(case: Case) -> Producer:
+    return case[0].frames(str(case[1]))
+
+
+def test_open_frames_gives_the_values_of_the_file_in_its_type(case: Case, refuses_to_compute: None) -> None:
     kind, path, values = case
     data = gx.open_frames(path)
     assert path.name.lower().endswith(kind.endings)
@@ -37,38 +42,35 @@ def test_open_frames_gives_the_values_of_the_file_in_its_type(case, refuses_to_c
     np.testing.assert_array_equal(producer.produce(producer.grid.window, [plane.name])[plane.name], values)
 
 
-@given(data=st.data())
-def test_a_window_is_the_crop_of_the_file(case, data: st.DataObject) -> None:
-    kind, path, values = case
-    producer = kind.frames(str(path))
-    (name,) = producer.planes
-    window = data.draw(windows(producer.grid.window))
-    box = tuple(slice(span.start, span.stop) for span in (window.frames, window.y, window.x))
-    assert producer.produce(window, [name])[name].tobytes() == np.ascontiguousarray(values[box]).tobytes()
+def test_a_file_gives_its_values(case: Case) -> None:
+    kit.file_gives_its_values(*case)
 
 
-def test_a_producer_of_files_pickles_and_knows_when_its_file_changes(case) -> None:
-    kind, path, _ = case
-    producer = kind.frames(str(path))
-    assert pickle.loads(pickle.dumps(producer)) == producer
-    content = path.read_bytes()
-    path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
-    assert kind.frames(str(path)).token() != producer.token()
+def test_a_window_is_the_crop_of_any_window_around_it(frames: Producer) -> None:
+    kit.windows_agree(frames, tries=25)
 
 
-def test_forecast_bytes_hold_for_files(case) -> None:
-    kind, path, _ = case
-    producer = kind.frames(str(path))
-    planes = tuple(producer.planes)
-    producer.produce(producer.grid.window, planes)
-    tracemalloc.start()
-    producer.produce(producer.grid.window, planes)
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    assert peak <= producer.peak_bytes(producer.grid.window, planes) + 2**15
+def test_what_was_asked_before_does_not_show(frames: Producer) -> None:
+    kit.asked_again_agrees(frames)
 
 
-def test_a_damaged_file_is_refused_by_name(case, tmp_path: Path) -> None:
+def test_any_number_of_threads_gives_the_same_bytes(frames: Producer) -> None:
+    kit.threads_agree(frames)
+
+
+def test_a_producer_of_files_pickles(frames: Producer) -> None:
+    assert pickle.loads(pickle.dumps(frames)) == frames
+
+
+def test_a_file_that_changes_is_another(case: Case) -> None:
+    kit.file_that_changes_is_another(case[0], case[1])
+
+
+def test_bytes_are_as_forecast(frames: Producer) -> None:
+    kit.bytes_are_as_forecast(frames, slack=2**15)
+
+
+def test_a_damaged_file_is_refused_by_name(case: Case, tmp_path: Path) -> None:
     kind, path, _ = case
     for damage in (b"", b"this is a letter", path.read_bytes()[: path.stat().st_size // 3]):
         bad = tmp_path / f"bad{kind.endings[0]}"
@@ -77,7 +79,7 @@ def test_a_damaged_file_is_refused_by_name(case, tmp_path: Path) -> None:
             gx.open_frames(bad)
 
 
-def test_several_recordings_are_refused_with_what_to_do(case, tmp_path: Path) -> None:
+def test_several_recordings_are_refused_with_what_to_do(case: Case, tmp_path: Path) -> None:
     _, path, _ = case
     other = path.with_name("other" + path.suffix)
     shutil.copy(path, other)
@@ -90,6 +92,15 @@ def test_an_ending_cannot_be_claimed_twice() -> None:
     with pytest.raises(TypeError, match="is claimed by"):
         type("Impostor", (FrameFormat,), {"kind": "impostor", "endings": taken})
     assert "impostor" not in FORMATS
+
+
+@pytest.mark.parametrize("stated", ["frames", "example"])
+def test_a_format_that_leaves_something_out_is_refused(stated: str) -> None:
+    parts = {"kind": "partial", "endings": (".partial",), "frames": None, "example": None}
+    del parts[stated]
+    with pytest.raises(TypeError, match=f"Partial states no {stated}"):
+        type("Partial", (FrameFormat,), parts)
+    assert "partial" not in FORMATS
 
 
 def test_ser_says_colours_times_and_camera(tmp_path: Path) -> None:

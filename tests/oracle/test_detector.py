@@ -85,7 +85,7 @@ def test_saturated_frames_agree() -> None:
 def test_electron_multiplication_agrees_at_high_gain() -> None:
     """At high gain their F = sqrt 2 is the register's within a few per cent (their defect D29 lies at low gain)."""
     camera = ours().without("dark").replace("full_well", full_well_e=8e5)
-    from getframes_xr.detector.multiplication import Multiplication
+    from getframes_xr.detector.stages.multiplication import Multiplication
 
     camera = camera.with_stage(Multiplication(gain=300.0, stages=536)).replace("gain", e_per_adu=20.0)
     frame = expose(camera, 10.0, Exposures(n=1, exposure_s=1.0), seed=1).adu.values[0].astype(float)

@@ -214,6 +214,10 @@ def test_one_more_rule_is_one_class(tmp_path):
             lanes.about_medians()
             lanes.take_means()
 
+        @classmethod
+        def examples(cls) -> tuple[BrighterHalf, ...]:
+            return (cls(),)
+
     try:
         values = np.arange(40, dtype=np.float32).reshape(10, 2, 2)
         stack = Stacked(held_frames(values), BrighterHalf())

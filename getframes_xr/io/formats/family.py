@@ -21,7 +21,8 @@ FORMATS: dict[str, type[FrameFormat]] = {}
 class FrameFormat(ABC):
     """Parent of file formats; never instantiated.
 
-    Class variables: ``kind``, its name; ``endings``, those of its files in lower case with the dot.
+    Class variables: ``kind``, its name; ``endings``, those of its files in lower case with the dot. A format that does
+    not state ``frames`` and ``example`` is refused (TypeError).
     """
 
     kind: ClassVar[str]
@@ -33,6 +34,9 @@ class FrameFormat(ABC):
             shared = set(known.endings) & set(cls.endings)
             if shared and known.__qualname__ != cls.__qualname__:
                 raise TypeError(f"ending {', '.join(shared)} is claimed by {known.__qualname__} and {cls.__qualname__}")
+        for stated in ("frames", "example"):  # abstract methods of a class that is never instantiated
+            if stated not in vars(cls):
+                raise TypeError(f"file format {cls.__qualname__} states no {stated}: give it `{stated}`")
         FORMATS[cls.kind] = cls
 
     @classmethod

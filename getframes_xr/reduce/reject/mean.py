@@ -65,3 +65,7 @@ class Mean(StreamingRule):
         finish_sums(state.sums, state.shift, state.count, out.value, out.noise, out.weight)
         out.count = out.coverage = state.count
         return out
+
+    @classmethod
+    def examples(cls) -> tuple[Mean, ...]:
+        return (cls(),)

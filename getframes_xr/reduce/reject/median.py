@@ -24,3 +24,7 @@ class Median(WholeTimeRule):
         lanes.about_medians()
         lanes.take_means(HALF_PI)
         lanes.value[...] = lanes.centre
+
+    @classmethod
+    def examples(cls) -> tuple[Median, ...]:
+        return (cls(),)

@@ -83,3 +83,7 @@ class MinMax(WholeTimeRule):
 
     def choose(self, lanes: Lanes) -> None:
         trimmed_means(lanes, (0.0, 0.0), (self.low, self.high))
+
+    @classmethod
+    def examples(cls) -> tuple[MinMax, ...]:
+        return cls(), cls(low=0, high=2)

@@ -24,3 +24,7 @@ class Percentile(WholeTimeRule):
 
     def choose(self, lanes: Lanes) -> None:
         trimmed_means(lanes, (self.low_percent / 100.0, self.high_percent / 100.0), (0, 0))
+
+    @classmethod
+    def examples(cls) -> tuple[Percentile, ...]:
+        return cls(), cls(low_percent=0.0, high_percent=25.0)

@@ -139,3 +139,7 @@ class Winsor(WholeTimeRule):
         winsor_lanes(lanes.blocks, lanes.low, lanes.high, lanes.centre, self.kappa, self.maxiters)
         lanes.about_centre()
         lanes.take_means(truncation(self.kappa, self.kappa))
+
+    @classmethod
+    def examples(cls) -> tuple[Winsor, ...]:
+        return cls(), cls(kappa=2.0, maxiters=1)

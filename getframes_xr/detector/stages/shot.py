@@ -20,6 +20,7 @@ class ShotNoise(Stage):
     """Electrons drawn from the Poisson law around the expected ones."""
 
     kind: Literal["shot"] = "shot"
+    after: ClassVar = "glow"
     reads: ClassVar = ("expected_electrons",)
     writes: ClassVar = ("electrons",)
     stream: ClassVar = 1
@@ -31,3 +32,7 @@ class ShotNoise(Stage):
         else:  # a bias: Poisson of nothing is nothing
             patch["electrons"] = np.zeros(mean.shape, np.float32)
         return patch
+
+    @classmethod
+    def examples(cls) -> tuple[ShotNoise, ...]:
+        return (cls(),)

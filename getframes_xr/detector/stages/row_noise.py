@@ -22,6 +22,7 @@ class RowNoise(Stage):
 
     kind: Literal["row_noise"] = "row_noise"
     rms_e: Annotated[float, Field(ge=0, le=1e5)] = 0.2
+    after: ClassVar = "read_noise"
     reads: ClassVar = ("electrons",)
     writes: ClassVar = ("electrons",)
     stream: ClassVar = 14

@@ -110,6 +110,7 @@ class CosmicRays(Stage):
     thickness_um: Annotated[float, Field(gt=0, le=5000)] = 10.0
     charge_e_per_um: Annotated[float, Field(gt=0, le=1e4)] = 60.0
     spread_e_per_um: Annotated[float, Field(ge=0, le=1e4)] = 12.0
+    after: ClassVar = "shot"
     reads: ClassVar = ("electrons", "flags")
     writes: ClassVar = ("electrons", "flags")
     needs: ClassVar = ("exposure_s",)

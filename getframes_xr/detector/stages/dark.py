@@ -40,6 +40,7 @@ class DarkCurrent(Stage):
     nonuniformity: Annotated[float, Field(ge=0, le=2)] = 0.0
     reference_temperature_c: Annotated[float, Field(ge=-273.15, le=150)] = 20.0
     doubling_temperature_c: Annotated[float, Field(gt=0, le=100)] = 6.3
+    after: ClassVar = "diffusion"
     reads: ClassVar = ("expected_electrons",)
     writes: ClassVar = ("expected_electrons",)
     needs: ClassVar = ("exposure_s", "temperature_c")

@@ -16,7 +16,7 @@ from pydantic import Field
 from getframes_xr.core.draws import Draws
 from getframes_xr.core.patch import Array, Patch
 from getframes_xr.core.vocabulary import Flag
-from getframes_xr.detector.defects import listed_pixels
+from getframes_xr.detector.listed_pixels import listed_pixels
 from getframes_xr.detector.temperature_law import growth
 from getframes_xr.engine.stage import Place, Stage
 
@@ -35,6 +35,7 @@ class HotPixels(Stage):
     least_e_per_s: Annotated[float, Field(ge=0, le=1e6)] = 0.0
     reference_temperature_c: Annotated[float, Field(ge=-273.15, le=150)] = 20.0
     doubling_temperature_c: Annotated[float, Field(gt=0, le=100)] = 6.0
+    after: ClassVar = "dark"
     reads: ClassVar = ("expected_electrons", "flags")
     writes: ClassVar = ("expected_electrons", "flags")
     needs: ClassVar = ("exposure_s", "temperature_c")

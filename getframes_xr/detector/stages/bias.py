@@ -18,7 +18,7 @@ from getframes_xr.core.errors import OptionError
 from getframes_xr.core.patch import Patch
 from getframes_xr.core.vocabulary import Plane
 from getframes_xr.detector.amplifiers import amplifier_blocks, amplifier_numbers
-from getframes_xr.detector.gain import ANALOGUE
+from getframes_xr.detector.stages.gain import ANALOGUE
 from getframes_xr.engine.stage import Place, Stage
 
 
@@ -30,6 +30,7 @@ class Bias(Stage):
     layout: tuple[Annotated[int, Field(ge=1, le=64)], Annotated[int, Field(ge=1, le=64)]] = (1, 1)
     amplifier_offsets_adu: tuple[Annotated[float, Field(ge=-1e6, le=1e6)], ...] = ()
     spread_adu: Annotated[float, Field(ge=0, le=1e5)] = 0.0
+    after: ClassVar = "gain"
     reads: ClassVar = ("adu",)
     writes: ClassVar = ("adu",)
     stream: ClassVar = 7

@@ -42,6 +42,7 @@ class ReadNoise(Stage):
     nonuniformity: Annotated[float, Field(ge=0, le=2)] = 0.0
     telegraph_share: Annotated[float, Field(ge=0, le=1)] = 0.0
     telegraph_factor: Annotated[float, Field(ge=1, le=100)] = 2.5
+    after: ClassVar = "nonlinearity"
     reads: ClassVar = ("electrons",)
     writes: ClassVar = ("electrons",)
     stream: ClassVar = 4

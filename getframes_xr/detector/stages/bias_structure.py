@@ -19,7 +19,7 @@ from getframes_xr.core.patch import Array, Patch
 from getframes_xr.core.vocabulary import Plane
 from getframes_xr.core.window import Grid, Span
 from getframes_xr.detector.fixed_maps import fixed_map, map_bytes
-from getframes_xr.detector.gain import ANALOGUE
+from getframes_xr.detector.stages.gain import ANALOGUE
 from getframes_xr.engine.stage import Place, Stage
 
 
@@ -30,6 +30,7 @@ class BiasStructure(Stage):
     plane_adu: Annotated[float, Field(ge=0, le=1e5)] = 0.0
     column_rms_adu: Annotated[float, Field(ge=0, le=1e5)] = 1.0
     pixel_rms_adu: Annotated[float, Field(ge=0, le=1e5)] = 0.0
+    after: ClassVar = "bias"
     reads: ClassVar = ("adu",)
     writes: ClassVar = ("adu",)
     stream: ClassVar = 15

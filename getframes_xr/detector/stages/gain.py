@@ -33,6 +33,7 @@ class Gain(Stage):
     layout: tuple[Annotated[int, Field(ge=1, le=64)], Annotated[int, Field(ge=1, le=64)]] = (1, 1)
     factors: tuple[Annotated[float, Field(gt=0, le=100)], ...] = ()
     spread: Annotated[float, Field(ge=0, le=1)] = 0.0
+    after: ClassVar = "row_noise"
     reads: ClassVar = ("electrons",)
     writes: ClassVar = ("adu",)
     stream: ClassVar = 6

@@ -87,6 +87,7 @@ class _TransferLoss(Stage):
     reads: ClassVar = ("electrons",)
     writes: ClassVar = ("electrons",)
     scope: ClassVar = Scope.LINES
+    conserves_charge: ClassVar = True
 
     def shares(self, n_pixels: int) -> Array:
         """Table of arrivals along a line, as wide as it must be."""
@@ -105,6 +106,7 @@ class ParallelTransferLoss(_TransferLoss):
     """Share of charge left behind per transfer along the columns; zero is the identity."""
 
     kind: Literal["parallel_cti"] = "parallel_cti"
+    after: ClassVar = "bad_columns"
     axis: ClassVar = "y"
 
     def apply(self, patch: Patch, place: Place) -> Patch:
@@ -123,6 +125,7 @@ class SerialTransferLoss(_TransferLoss):
     """Share of charge left behind per transfer along the register; zero is the identity."""
 
     kind: Literal["serial_cti"] = "serial_cti"
+    after: ClassVar = "parallel_cti"
     axis: ClassVar = "x"
 
     def apply(self, patch: Patch, place: Place) -> Patch:

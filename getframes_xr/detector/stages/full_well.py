@@ -36,6 +36,7 @@ class FullWell(Stage):
 
     kind: Literal["full_well"] = "full_well"
     full_well_e: Annotated[float, Field(gt=0, le=1e9)]
+    after: ClassVar = "persistence"
     reads: ClassVar = ("electrons", "flags")
     writes: ClassVar = ("electrons", "flags")
 

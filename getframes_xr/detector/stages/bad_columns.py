@@ -20,6 +20,7 @@ class BadColumns(Stage):
 
     kind: Literal["bad_columns"] = "bad_columns"
     fraction: Annotated[float, Field(ge=0, le=1)] = 0.001
+    after: ClassVar = "dead_pixels"
     reads: ClassVar = ("electrons", "flags")
     writes: ClassVar = ("electrons", "flags")
     stream: ClassVar = 10

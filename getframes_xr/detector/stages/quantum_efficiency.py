@@ -49,6 +49,7 @@ class QuantumEfficiency(Stage):
     red: Share | None = None
     green: Share | None = None
     blue: Share | None = None
+    after: ClassVar = None
     reads: ClassVar = ("photons",)
     writes: ClassVar = ("expected_electrons", "truth_electrons")
 

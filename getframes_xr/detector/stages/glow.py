@@ -30,6 +30,7 @@ class Glow(Stage):
     mean_e_per_s: Annotated[float, Field(ge=0, le=1e6)] = 0.01
     scale_px: Annotated[float, Field(ge=0.1, le=1e5)] = 40.0
     where: Where = "edges"
+    after: ClassVar = "hot_pixels"
     reads: ClassVar = ("expected_electrons",)
     writes: ClassVar = ("expected_electrons",)
     needs: ClassVar = ("exposure_s",)

@@ -54,9 +54,11 @@ class ChargeDiffusion(Stage):
 
     kind: Literal["diffusion"] = "diffusion"
     fwhm_px: Annotated[float, Field(ge=0, le=20)] = 0.5
+    after: ClassVar = "prnu"
     reads: ClassVar = ("expected_electrons",)
     writes: ClassVar = ("expected_electrons",)
     scope: ClassVar = Scope.NEIGHBOURS
+    conserves_charge: ClassVar = True
 
     @property
     def radius(self) -> int:

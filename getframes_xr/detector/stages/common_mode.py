@@ -15,7 +15,7 @@ from pydantic import Field
 
 from getframes_xr.core.patch import Patch
 from getframes_xr.core.vocabulary import Plane
-from getframes_xr.detector.gain import ANALOGUE
+from getframes_xr.detector.stages.gain import ANALOGUE
 from getframes_xr.engine.stage import Place, Stage
 
 
@@ -24,6 +24,7 @@ class CommonMode(Stage):
 
     kind: Literal["common_mode"] = "common_mode"
     rms_adu: Annotated[float, Field(ge=0, le=1e5)] = 1.0
+    after: ClassVar = "bias_structure"
     reads: ClassVar = ("adu",)
     writes: ClassVar = ("adu",)
     stream: ClassVar = 16

@@ -19,7 +19,7 @@ from getframes_xr.core.errors import OptionError
 from getframes_xr.core.kernel import kernel
 from getframes_xr.core.patch import Array, Patch
 from getframes_xr.core.vocabulary import Flag, Plane
-from getframes_xr.detector.gain import ANALOGUE
+from getframes_xr.detector.stages.gain import ANALOGUE
 from getframes_xr.engine.stage import Place, Stage
 
 _SATURATED = np.uint16(Flag.SATURATED)
@@ -46,6 +46,7 @@ class Converter(Stage):
     kind: Literal["adc"] = "adc"
     bits: Annotated[int, Field(ge=1, le=22)] = 16
     store_shift: Annotated[int, Field(ge=0, le=15)] = 0
+    after: ClassVar = "common_mode"
     reads: ClassVar = ("adu", "flags")
     writes: ClassVar = ("adu", "flags")
 

@@ -71,9 +71,11 @@ class Blooming(Stage):
 
     kind: Literal["blooming"] = "blooming"
     full_well_e: Annotated[float, Field(gt=0, le=1e9)]
+    after: ClassVar = "full_well"
     reads: ClassVar = ("electrons", "flags")
     writes: ClassVar = ("electrons", "flags")
     scope: ClassVar = Scope.LINES
+    conserves_charge: ClassVar = True
     axis: ClassVar = "y"
 
     def apply(self, patch: Patch, place: Place) -> Patch:

@@ -23,6 +23,7 @@ class PhotoResponse(Stage):
 
     kind: Literal["prnu"] = "prnu"
     rms: Annotated[float, Field(ge=0, le=1)] = 0.01
+    after: ClassVar = "quantum_efficiency"
     reads: ClassVar = ("expected_electrons",)
     writes: ClassVar = ("expected_electrons",)
     stream: ClassVar = 2

@@ -21,6 +21,7 @@ class ClockCharge(Stage):
 
     kind: Literal["clock_charge"] = "clock_charge"
     mean_e: Annotated[float, Field(ge=0, le=1e4)] = 0.005
+    after: ClassVar = "blooming"
     reads: ClassVar = ("electrons",)
     writes: ClassVar = ("electrons",)
     stream: ClassVar = 11

@@ -39,6 +39,7 @@ class Nonlinearity(Stage):
     kind: Literal["nonlinearity"] = "nonlinearity"
     full_well_e: Annotated[float, Field(gt=0, le=1e9)]
     coefficients: tuple[Annotated[float, Field(ge=-10, le=10)], ...] = (-0.01,)
+    after: ClassVar = "ipc"
     reads: ClassVar = ("electrons",)
     writes: ClassVar = ("electrons",)
 

@@ -76,6 +76,7 @@ class Persistence(HistoryStage):
     flag_above_e: Annotated[float, Field(ge=0, le=1e9)] = 5.0
     horizon_frames: Annotated[int, Field(ge=1, le=1000)] = 16
     period_frames: Annotated[int, Field(ge=1, le=1000)] = 16
+    after: ClassVar = "cosmic_rays"
     reads: ClassVar = ("electrons", "flags")
     writes: ClassVar = ("electrons", "flags")
     needs: ClassVar = ("start", "exposure_s")

@@ -48,9 +48,11 @@ class InterPixelCapacitance(Stage):
 
     kind: Literal["ipc"] = "ipc"
     coupling: Annotated[float, Field(ge=0, lt=0.25)] = 0.01
+    after: ClassVar = "reset_noise"
     reads: ClassVar = ("electrons",)
     writes: ClassVar = ("electrons",)
     scope: ClassVar = Scope.NEIGHBOURS
+    conserves_charge: ClassVar = True
 
     def apply(self, patch: Patch, place: Place) -> Patch:
         if self.coupling == 0.0:

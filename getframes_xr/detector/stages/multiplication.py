@@ -24,6 +24,7 @@ class Multiplication(Stage):
     kind: Literal["multiplication"] = "multiplication"
     gain: Annotated[float, Field(ge=1, le=1e5)] = 300.0
     stages: Annotated[int, Field(ge=1, le=2000)] = 536
+    after: ClassVar = "serial_cti"
     reads: ClassVar = ("electrons",)
     writes: ClassVar = ("electrons",)
     stream: ClassVar = 12

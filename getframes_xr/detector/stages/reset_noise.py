@@ -22,6 +22,7 @@ class ResetNoise(Stage):
 
     kind: Literal["reset_noise"] = "reset_noise"
     rms_e: Annotated[float, Field(ge=0, le=1e5)] = 10.0
+    after: ClassVar = "multiplication"
     reads: ClassVar = ("electrons",)
     writes: ClassVar = ("electrons",)
     stream: ClassVar = 13

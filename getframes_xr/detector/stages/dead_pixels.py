@@ -14,7 +14,7 @@ from pydantic import Field
 from getframes_xr.core.draws import Draws
 from getframes_xr.core.patch import Array, Patch
 from getframes_xr.core.vocabulary import Flag
-from getframes_xr.detector.defects import listed_pixels
+from getframes_xr.detector.listed_pixels import listed_pixels
 from getframes_xr.engine.stage import Place, Stage
 
 
@@ -27,6 +27,7 @@ class DeadPixels(Stage):
 
     kind: Literal["dead_pixels"] = "dead_pixels"
     fraction: Annotated[float, Field(ge=0, le=1)] = 0.0001
+    after: ClassVar = "clock_charge"
     reads: ClassVar = ("electrons", "flags")
     writes: ClassVar = ("electrons", "flags")
     stream: ClassVar = 9
