@@ -116,6 +116,11 @@ COLUMNS: Final = {
 }
 
 
+def plane_by_dtype(dtype: np.dtype[np.generic]) -> str:
+    """The plane that pixels without a name are: integers are ``adu``, all else is ``image``."""
+    return "adu" if dtype.kind in "iu" else "image"
+
+
 def cfa_band(pattern: str, y: int, x: int) -> str:
     """Band of the absolute pixel (y, x) under a CFA stated for pixel (0, 0): red, green or blue."""
     letter = pattern[2 * (y & 1) + (x & 1)]

@@ -1,4 +1,4 @@
-"""What a Dataset shows over its pixels: lineage goes by pixels, coordinates, facts and planes by what the user shows."""
+"""What a Dataset shows over its pixels: lineage goes by pixels, coordinates, facts and planes by what is shown."""
 
 from __future__ import annotations
 

@@ -17,7 +17,8 @@ from getframes_xr.core.digest import digest
 from getframes_xr.core.errors import DataError
 from getframes_xr.core.patch import Patch
 from getframes_xr.core.window import Span, Window
-from getframes_xr.face.lazy import lazy, producer_of, run
+from getframes_xr.face.frames_in import producer_of
+from getframes_xr.face.lazy import lazy, run
 from getframes_xr.io.fits import scan
 from getframes_xr.io.fits_frames import FitsFrames
 from getframes_xr.io.fits_pixels import CACHE, FitsSource

@@ -29,6 +29,7 @@ from getframes_xr.core.window import Grid, Span, Window
 from getframes_xr.engine.ask import Ask, Few, every
 from getframes_xr.engine.producer import Producer
 from getframes_xr.engine.reduction import BLOCK_RANKS, Batch, Reduction
+from getframes_xr.face.frames_in import FramesLike, frames_in
 from getframes_xr.face.lazy import lazy
 from getframes_xr.reduce.canvas import (
     TILE_PX,
@@ -42,7 +43,7 @@ from getframes_xr.reduce.canvas import (
     tiles_of,
 )
 from getframes_xr.reduce.deposit import CHECKED_SUMS, RING_PX, deposit_checked, finish
-from getframes_xr.reduce.first_image import LEFT_OUT, clean_frames, read_first
+from getframes_xr.reduce.first_image import LEFT_OUT, read_first
 from getframes_xr.reduce.lines import mark_line, read_lines
 from getframes_xr.reduce.moves import Moves, read_moves, reference_wcs
 
@@ -241,7 +242,7 @@ class Splatted(Reduction):
 
 
 def splat(
-    clean: xr.Dataset | xr.DataArray,
+    clean: FramesLike,
     moves: xr.Dataset,
     *,
     first: xr.Dataset | None = None,
@@ -280,7 +281,7 @@ def splat(
         raise OptionError("kappa", kappa, "> 0")
     if not tolerance >= 0:
         raise OptionError("tolerance", tolerance, ">= 0")
-    frames = clean_frames(clean)
+    frames = frames_in(clean, "splat", ("image",), timed=True, mosaic=True).producer
     table = read_moves(moves, frames.grid, frames.planes["image"].units or "adu")
     spans = canvas_spans(table.transforms, frames.grid.y, frames.grid.x, canvas)
     rejects = reject and len(table) >= FEWEST_FOR_REJECTION

@@ -17,7 +17,8 @@ from getframes_xr.core.vocabulary import BAND, TIME
 from getframes_xr.core.window import Grid
 from getframes_xr.engine.collapse import Rule, Stacked
 from getframes_xr.engine.producer import Producer, Selected
-from getframes_xr.face.lazy import as_producer, lazy
+from getframes_xr.face.frames_in import FramesLike, frames_in
+from getframes_xr.face.lazy import lazy
 from getframes_xr.reduce.reject.noise_model import NoiseModel
 from getframes_xr.reduce.reject.sigma_clip import SigmaClip
 from getframes_xr.reduce.reject.winsor import Winsor
@@ -26,9 +27,7 @@ FEW_FRAMES = 10
 Weights = xr.DataArray | xr.Dataset | Array | list[float]
 
 
-def stack(
-    frames: xr.Dataset | xr.DataArray, *, reject: Rule | None = None, weights: Weights | None = None
-) -> xr.Dataset:
+def stack(frames: FramesLike, *, reject: Rule | None = None, weights: Weights | None = None) -> xr.Dataset:
     """Collapse frames along time; lazy.
 
     Parameters
@@ -49,8 +48,8 @@ def stack(
     DataError : no frame is left, weights do not fit the frames, a repeated ``frame``
     OptionError : weights for a rule that takes none
     """
-    plane = sample_plane(frames)
-    return lazy(stacked(producer_with_flags(frames, plane), plane, reject, weights))
+    producer, plane, _ = frames_in(frames, "stack", timed=True)
+    return lazy(stacked(producer, plane, reject, weights))
 
 
 def stacked(producer: Producer, plane: str, reject: Rule | None = None, weights: Weights | None = None) -> Stacked:
@@ -87,28 +86,6 @@ def default_rule(grid: Grid, units: str) -> Rule:
     known = all(name in columns and bool(np.isfinite(columns[name]).all()) for name in model.needs(grid, units))
     sky_is_off = "levelled" in grid.attrs  # and with it the shot noise the model would need
     return model if known and not sky_is_off else Winsor()
-
-
-def sample_plane(frames: xr.Dataset | xr.DataArray) -> str:
-    """The plane to work on: ``image``, else ``adu``.
-
-    Raises
-    ------
-    DataError : there is neither
-    """
-    if isinstance(frames, xr.DataArray):
-        return "adu" if frames.dtype.kind in "iu" else "image"
-    for name in ("image", "adu"):
-        if name in frames:
-            return name
-    raise DataError(f"no plane 'image' or 'adu' here; known: {', '.join(map(str, frames.data_vars))}")
-
-
-def producer_with_flags(frames: xr.Dataset | xr.DataArray, plane: str) -> Producer:
-    """The producer of one plane of some frames, with their ``flags`` where they have them."""
-    if isinstance(frames, xr.DataArray):
-        return as_producer(frames.rename(plane), (plane,))
-    return as_producer(frames, (plane, "flags") if "flags" in frames else (plane,))
 
 
 def used_frames(grid: Grid) -> Array:

@@ -24,7 +24,8 @@ from getframes_xr.core.vocabulary import PLANES, UNUSABLE, Flag, Plane
 from getframes_xr.core.window import Grid, Span, Window
 from getframes_xr.engine.ask import Ask, Few, Given, every, some
 from getframes_xr.engine.producer import Producer, with_flags
-from getframes_xr.face.lazy import as_producer, lazy
+from getframes_xr.face.frames_in import FramesLike, as_producer, frames_in
+from getframes_xr.face.lazy import lazy
 from getframes_xr.reduce.interpolation import (
     TAPS,
     Interpolation,
@@ -36,7 +37,7 @@ from getframes_xr.reduce.interpolation import (
     warp_plane,
 )
 from getframes_xr.reduce.moves import reference_wcs
-from getframes_xr.reduce.stack import by_frame, producer_with_flags, sample_plane
+from getframes_xr.reduce.stack import by_frame
 
 Canvas = Literal["reference", "union"]
 _EXTRA_PX = 1  # more than rounding of positions (1e-9 px) can ever need
@@ -226,10 +227,10 @@ _NAN = np.float32(np.nan)
 
 
 def warp(
-    frames: xr.Dataset | xr.DataArray,
+    frames: FramesLike,
     moves: xr.Dataset,
     kernel: Interpolation = "bicubic",
-    canvas: Canvas | xr.Dataset | xr.DataArray = "reference",
+    canvas: Canvas | FramesLike = "reference",
 ) -> xr.Dataset:
     """Resample frames onto one grid by their moves; lazy.
 
@@ -253,8 +254,7 @@ def warp(
     """
     if kernel not in TAPS:
         raise OptionError("warp kernel", kernel, ", ".join(TAPS))
-    plane = sample_plane(frames)
-    producer = producer_with_flags(frames, plane)
+    producer, plane, _ = frames_in(frames, "warp", timed=True)
     transforms, columns = _moves(moves, producer.grid)
     y, x = _canvas(canvas, producer.grid, transforms)
     wcs = reference_wcs(moves, producer.grid)
@@ -280,8 +280,8 @@ def _moves(moves: xr.Dataset, grid: Grid) -> tuple[Array, dict[str, Array]]:
     return transforms, columns
 
 
-def _canvas(canvas: object, grid: Grid, transforms: Array) -> tuple[Span, Span]:
-    if isinstance(canvas, xr.Dataset | xr.DataArray):
+def _canvas(canvas: str | FramesLike, grid: Grid, transforms: Array) -> tuple[Span, Span]:
+    if not isinstance(canvas, str):
         other = as_producer(canvas).grid
         return other.y, other.x
     if canvas == "reference":

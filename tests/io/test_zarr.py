@@ -28,7 +28,8 @@ from getframes_xr.detector.persistence import Persistence
 from getframes_xr.engine.ask import Given
 from getframes_xr.engine.producer import ArrayFrames, Producer
 from getframes_xr.face.budget import memory
-from getframes_xr.face.lazy import as_producer, lazy, producer_of
+from getframes_xr.face.frames_in import as_producer, producer_of
+from getframes_xr.face.lazy import lazy
 from getframes_xr.io import store as store_module
 from getframes_xr.io.shards import Layout, ShardWriter, read_box, shard_shape
 from getframes_xr.io.store import Progress, save_frames, verify

@@ -9,7 +9,7 @@ from astropy.time import Time
 from astropy.wcs import WCS
 
 from getframes_xr.core.window import Span, Window
-from getframes_xr.face.lazy import producer_of
+from getframes_xr.face.frames_in import producer_of
 from getframes_xr.io.fits_pixels import read_image
 from getframes_xr.io.frames import open_frames
 from getframes_xr.io.header import wcs_in_pixels

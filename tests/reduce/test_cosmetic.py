@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from getframes_xr.core.errors import DataError, OptionError
 from getframes_xr.core.vocabulary import Flag
 from getframes_xr.core.window import Window
-from getframes_xr.face.lazy import as_producer, lazy
+from getframes_xr.face.frames_in import as_producer
+from getframes_xr.face.lazy import lazy
 from getframes_xr.reduce.cosmetic import CosmeticMap, LowerQuartile, cosmetic
 from tests.frames import held_frames
 from tests.reduce.night import night

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from getframes_xr.core.errors import DataError, OptionError
 from getframes_xr.core.vocabulary import CFA_PATTERNS, Flag, cfa_band
 from getframes_xr.core.window import Span, Window
-from getframes_xr.face.lazy import as_producer, lazy
+from getframes_xr.face.frames_in import as_producer
+from getframes_xr.face.lazy import lazy
 from getframes_xr.reduce.binned import Binned, binned
 from getframes_xr.reduce.concat import concat
 from getframes_xr.reduce.debayer import Debayered, debayer

@@ -7,7 +7,8 @@ import pytest
 import xarray as xr
 
 from getframes_xr.core.errors import DataError, OptionError
-from getframes_xr.face.lazy import lazy, producer_of
+from getframes_xr.face.frames_in import producer_of
+from getframes_xr.face.lazy import lazy
 from getframes_xr.reduce import reject
 from getframes_xr.reduce.stack import stack
 from tests.frames import held_frames

@@ -43,6 +43,9 @@ class SerFrames(Producer):
     changed_ns: int
     pixel: str
 
+    def label(self) -> str:
+        return f"SerFrames: {os.path.basename(self.path)}, {self.pixel}"
+
     @cached_property
     def planes(self) -> Mapping[str, Plane]:
         return {"adu": Plane(np.dtype(self.pixel).newbyteorder("="), "adu")}
