@@ -233,7 +233,8 @@ class Producer(ABC):
         """What this producer does, in a few words: its name and its small options; override where more is worth it."""
         first = self.parents[0] if self.parents else None
         values = ((field.name, getattr(self, field.name)) for field in dataclasses.fields(self))
-        words = [_worded(name, value) for name, value in values if value is not first]
+        parts = sorted(values, key=lambda item: not isinstance(item[1], Producer))  # parents lead
+        words = [_worded(name, value) for name, value in parts if value is not first]
         said = ", ".join(word for word in words if word)
         return f"{type(self).__name__}: {said}" if said else type(self).__name__
 

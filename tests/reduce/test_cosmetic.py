@@ -114,7 +114,7 @@ def test_bad_input_is_refused():
     made = night(3, (30, 30))
     with pytest.raises(OptionError, match="n="):
         cosmetic(lazy(raw(made)), 0)
-    with pytest.raises(DataError, match="adu or image"):
+    with pytest.raises(DataError, match="needs the plane .adu. or .image."):
         cosmetic(lazy(raw(made)).rename(adu="photons"))
     with pytest.raises(DataError, match="raw frames"):
         cosmetic(lazy(raw(made)).isel(time=0, drop=True))

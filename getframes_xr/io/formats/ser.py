@@ -44,7 +44,7 @@ class SerFrames(Producer):
     pixel: str
 
     def label(self) -> str:
-        return f"SerFrames: {os.path.basename(self.path)}, {self.pixel}"
+        return f"SerFrames: {os.path.basename(self.path)}, {np.dtype(self.pixel).name}"
 
     @cached_property
     def planes(self) -> Mapping[str, Plane]:
