@@ -180,7 +180,7 @@ class SceneFrames(Producer):
     grid: Grid
 
     def label(self) -> str:
-        return f"SceneFrames: {', '.join(source.kind for source in self.scene.sources)}"
+        return f"SceneFrames: {', '.join(type(source).__name__ for source in self.scene.sources)}"
 
     def __post_init__(self) -> None:
         for name in ("frame", "start", "exposure_s"):

@@ -25,7 +25,7 @@ from getframes_xr.engine.ask import Ask, Few, Given, every
 from getframes_xr.engine.producer import Producer, with_flags
 from getframes_xr.face.frames_in import FramesLike, frames_in
 from getframes_xr.face.lazy import lazy
-from getframes_xr.reduce.stack import by_frame
+from getframes_xr.face.tables import by_frame
 
 
 @kernel

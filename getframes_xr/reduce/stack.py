@@ -13,12 +13,13 @@ import xarray as xr
 
 from getframes_xr.core.errors import DataError
 from getframes_xr.core.patch import Array
-from getframes_xr.core.vocabulary import BAND, TIME
+from getframes_xr.core.vocabulary import BAND
 from getframes_xr.core.window import Grid
 from getframes_xr.engine.collapse import Rule, Stacked
 from getframes_xr.engine.producer import Producer, Selected
 from getframes_xr.face.frames_in import FramesLike, frames_in
 from getframes_xr.face.lazy import lazy
+from getframes_xr.face.tables import by_frame
 from getframes_xr.reduce.reject.noise_model import NoiseModel
 from getframes_xr.reduce.reject.sigma_clip import SigmaClip
 from getframes_xr.reduce.reject.winsor import Winsor
@@ -122,26 +123,3 @@ def weights_of(weights: Weights, grid: Grid) -> Array:
     if not np.isfinite(values).all() or (values < 0).any():
         raise DataError("weights must be numbers >= 0; a frame of weight 0 is left out")
     return values[:, 0] if values.ndim == 2 and values.shape[1] == 1 else values
-
-
-def by_frame(table: xr.DataArray, grid: Grid) -> Array:
-    """Rows of a table on ``time`` for the frames of a grid, matched by ``frame`` (by place where it has none).
-
-    Raises
-    ------
-    DataError : the table is lazy, or does not know a frame
-    """
-    if table.chunks is not None:
-        raise DataError("this table is lazy; call .load() on it first")
-    values = table.transpose(TIME, ...).values
-    if "frame" not in table.coords:
-        if len(values) != grid.n_frames:
-            raise DataError(f"the table has {len(values)} rows and no 'frame', the frames are {grid.n_frames}")
-        return np.asarray(values)
-    known, wanted = table["frame"].values.astype(np.int64), grid.column("frame")
-    order = np.argsort(known, kind="stable")
-    at = np.searchsorted(known, wanted, sorter=order).clip(max=len(known) - 1)
-    missing = wanted[known[order[at]] != wanted]
-    if len(missing):
-        raise DataError(f"the table has no row for frame {missing[0]} ({len(missing)} of {len(wanted)} frames)")
-    return np.asarray(values[order[at]])

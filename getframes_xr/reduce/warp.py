@@ -26,6 +26,7 @@ from getframes_xr.engine.ask import Ask, Few, Given, every, some
 from getframes_xr.engine.producer import Producer, with_flags
 from getframes_xr.face.frames_in import FramesLike, as_producer, frames_in
 from getframes_xr.face.lazy import lazy
+from getframes_xr.face.tables import by_frame
 from getframes_xr.reduce.interpolation import (
     TAPS,
     Interpolation,
@@ -37,7 +38,6 @@ from getframes_xr.reduce.interpolation import (
     warp_plane,
 )
 from getframes_xr.reduce.moves import reference_wcs
-from getframes_xr.reduce.stack import by_frame
 
 Canvas = Literal["reference", "union"]
 _EXTRA_PX = 1  # more than rounding of positions (1e-9 px) can ever need

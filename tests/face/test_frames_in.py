@@ -258,3 +258,21 @@ def test_another_ending_is_refused_with_those_that_exist(tmp_path: Path) -> None
         image().gx.save(str(tmp_path / "out"))
     image().gx.save(tmp_path / "a.png")
     assert (tmp_path / "a.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_an_observation_with_a_named_light_curve_is_frames_like_any_other(tmp_path: Path) -> None:
+    curve = {"b": gx.LightCurve.box(depth=0.5, start_s=50, stop_s=100)}
+    star = gx.Stars(y=[20, 30], x=[20, 5], magnitude=[10, 11], name=["b", "a"], light_curve=curve)
+    camera = gx.Camera.preset("generic_ccd").replace(shape=SIZE[1:])
+    scene = cases.scene().replace(sources=[star, gx.Sky(mag_per_arcsec2=19.0)])
+    data = gx.observe(scene, camera, cases.exposures(4), seed=3)
+    truth = data["truth_light_curve"]
+    assert truth.dims == ("time", "source")
+    assert set(gx.as_producer(data).planes) == set(data.data_vars) - {"truth_light_curve"}
+    joined = gx.concat(data, data)
+    np.testing.assert_array_equal(joined["truth_light_curve"].values, np.concatenate([truth.values, truth.values]))
+    moved = data.gx.shift_origin(1, 1)
+    assert moved["adu"].values.tobytes() == data["adu"].values.tobytes()
+    np.testing.assert_array_equal(moved["truth_light_curve"].values, truth.values)
+    gx.save_frames(data, tmp_path / "a.zarr")
+    assert gx.open_frames(tmp_path / "a.zarr")["adu"].values.tobytes() == data["adu"].values.tobytes()
