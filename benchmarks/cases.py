@@ -33,7 +33,7 @@ def expose_case(electrons: float, shape: tuple[int, int] = (2048, 2048)) -> Case
 
     import getframes_xr as gx
     from getframes_xr.core.window import Span
-    from getframes_xr.face.lazy import as_producer
+    from getframes_xr.face.frames_in import as_producer
 
     config = CameraConfig(
         name="bench", sensor_type="CMOS", resolution=shape, pixel_size_um=6.5, quantum_efficiency=1.0,
@@ -158,7 +158,7 @@ def warp_case(*, shift_only: bool, side: int = 2048) -> Case:
     from scipy import ndimage
 
     import getframes_xr as gx
-    from getframes_xr.face.lazy import as_producer
+    from getframes_xr.face.frames_in import as_producer
 
     y, x = np.mgrid[:side, :side].astype(np.float32)
     image = (np.sin(x / 9) * np.cos(y / 7) * 100 + 500).astype(np.float32)

@@ -15,7 +15,8 @@ _ROOMS = {
     "core.errors": ("DataError", "GetframesError", "OptionError", "PlanError", "RegistrationError", "StoreError"),
     "core.verdict": ("Reason",),
     "core.vocabulary": ("Flag",),
-    "face.lazy": ("as_producer", "lazy", "producer_of"),
+    "face.frames_in": ("as_producer", "producer_of"),
+    "face.lazy": ("lazy",),
     "workflows.plan": ("memory", "plan"),
     "workflows.cluster": ("client",),
     "light.scene": ("Scene",),
@@ -99,9 +100,9 @@ if TYPE_CHECKING:  # what type checkers and editors see; at run time names are l
     from getframes_xr.core.verdict import Reason as Reason
     from getframes_xr.core.vocabulary import Flag as Flag
     from getframes_xr.detector.camera import Camera as Camera
-    from getframes_xr.face.lazy import as_producer as as_producer
+    from getframes_xr.face.frames_in import as_producer as as_producer
+    from getframes_xr.face.frames_in import producer_of as producer_of
     from getframes_xr.face.lazy import lazy as lazy
-    from getframes_xr.face.lazy import producer_of as producer_of
     from getframes_xr.io.frames import open_frames as open_frames
     from getframes_xr.io.image import open_image as open_image
     from getframes_xr.io.image import save_fits_frames as save_fits_frames

@@ -1,4 +1,4 @@
-"""``.gx`` on every Dataset and DataArray: short ways to public functions; each method only forwards.
+"""``.gx`` on every Dataset, DataArray and node of a session: short ways to public functions; each method only forwards.
 
     frames.gx.compute()        exactly the window that is shown, whatever its chunks
     frames.gx.plan("1GiB")     chunks, tasks, bytes, forecast peak
@@ -6,11 +6,12 @@
     frames.gx.show(time=0)     a figure
     stack.gx.cutout(ra=..., dec=..., size=200).gx.show()
 
-In a notebook ``frames.gx`` alone says how many frames of which camera these are, how long, how large.
+In a notebook ``frames.gx`` alone says how many frames of which camera these are, how long, how large, made by what.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -24,29 +25,29 @@ from getframes_xr.core.errors import DataError, OptionError
 
 @xr.register_dataset_accessor("gx")  # type: ignore[no-untyped-call]  # xarray does not type it
 @xr.register_dataarray_accessor("gx")  # type: ignore[no-untyped-call]  # xarray does not type it
+@xr.register_datatree_accessor("gx")  # type: ignore[no-untyped-call]  # xarray does not type it
 class GxAccessor:
     """Forwards to the public functions of getframes_xr."""
 
-    def __init__(self, data: xr.Dataset | xr.DataArray) -> None:
+    def __init__(self, data: xr.Dataset | xr.DataArray | xr.DataTree) -> None:
         self._data = data
-
-    def _dataset(self) -> xr.Dataset:
-        if isinstance(self._data, xr.Dataset):
-            return self._data
-        return self._data.to_dataset(name=self._data.name or ("adu" if self._data.dtype.kind in "iu" else "image"))
 
     def compute(self) -> Any:
         """Load exactly the window that is shown, whatever its chunks."""
+        from getframes_xr.face.frames_in import checked, plane_name
         from getframes_xr.face.lazy import compute
 
-        found = compute(self._dataset())
-        return found if isinstance(self._data, xr.Dataset) else found[next(iter(found.data_vars))]
+        data = checked(self._data, "gx.compute")
+        if isinstance(data, xr.Dataset):
+            return compute(data)
+        plane = plane_name(data)
+        return compute(data.to_dataset(name=plane))[plane].rename(data.name)
 
     def plan(self, memory: str | int | None = None) -> Any:
         """What computing this would cost (``gx.plan``)."""
         from getframes_xr.workflows.plan import plan
 
-        return plan(self._dataset(), memory=memory)
+        return plan(self._data, memory=memory)
 
     def save(self, path: str | Path, **options: Any) -> Any:
         """Save by the ending of the path, with the options of the function that does it.
@@ -62,13 +63,13 @@ class GxAccessor:
         from getframes_xr.io.pictures import save_png, save_tiff
         from getframes_xr.io.store import save_frames
 
-        by_ending: dict[str, Any] = {".zarr": save_frames}
+        by_ending: dict[str, Callable[..., Any]] = {".zarr": save_frames}
         by_ending |= dict.fromkeys((".fits", ".fit", ".fts"), save_image)
         by_ending |= {".png": save_png} | dict.fromkeys((".tif", ".tiff"), save_tiff)
         save = by_ending.get(Path(path).suffix.lower())
         if save is None:
             raise OptionError("path", str(path), f"a name that ends in {', '.join(by_ending)}")
-        return save(self._dataset(), path, **options)
+        return save(self._data, path, **options)
 
     def show(self, time: int = 0, **options: Any) -> Any:
         """Draw one frame, stretched for the eye (``app.show``)."""
@@ -95,14 +96,21 @@ class GxAccessor:
         return cutout(self._data, ra, dec, size, time)
 
     def shift_origin(self, y: int = 0, x: int = 0) -> xr.Dataset:
-        """Count pixels from another origin: pixel (0, 0) becomes (y, x); CFA pattern and WCS follow, values stay."""
-        from getframes_xr.engine.shifted import Shifted
-        from getframes_xr.face.lazy import as_producer, lazy
+        """Count pixels from another origin: pixel (0, 0) becomes (y, x); CFA pattern and WCS follow, values stay.
 
-        return lazy(Shifted(as_producer(self._dataset()), int(y), int(x)))
+        Tables come along as they are.
+        """
+        from getframes_xr.engine.shifted import Shifted
+        from getframes_xr.face.frames_in import as_producer, dataset_in, tables_of
+        from getframes_xr.face.lazy import lazy
+
+        moved = lazy(Shifted(as_producer(self._data), int(y), int(x)))
+        return moved.assign(tables_of(dataset_in(self._data, "shift_origin")).data_vars)
 
     def _facts(self) -> list[tuple[str, str]]:
-        data = self._data
+        from getframes_xr.face.frames_in import checked, producer_of
+
+        data = checked(self._data, ".gx")
         if "y" not in data.dims or "x" not in data.dims:
             raise DataError("no frames here: .gx is for data with the dims y and x")
         sizes = data.sizes
@@ -120,7 +128,9 @@ class GxAccessor:
         facts.append(("size in memory", _size(planes)))
         if isinstance(data, xr.Dataset):
             facts.append(("planes", ", ".join(map(str, data.data_vars))))
-        return facts
+        producer = producer_of(data)
+        steps = [] if producer is None else producer.steps()
+        return facts + [("made by" if at == 0 else "", step) for at, step in enumerate(steps)]
 
     def __repr__(self) -> str:
         return "\n".join(f"{name:<15} {value}" for name, value in self._facts())

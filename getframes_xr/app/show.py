@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import xarray as xr
 
+    from getframes_xr.face.frames_in import FramesLike
 
-def show(data: xr.Dataset | xr.DataArray, time: int = 0, *, max_px: int = 1600) -> Any:
+
+def show(data: FramesLike, time: int = 0, *, max_px: int = 1600) -> Any:
     """Draw one frame (or an image) with an asinh stretch; the numbers are never changed.
 
     Parameters
@@ -27,8 +29,10 @@ def show(data: xr.Dataset | xr.DataArray, time: int = 0, *, max_px: int = 1600) 
     """
     from matplotlib.figure import Figure
 
+    from getframes_xr.face.frames_in import checked
     from getframes_xr.io.pictures import mirrored, picture
 
+    data = checked(data, "show")
     one = data.isel(time=[time]) if "time" in data.dims else data
     values = picture(one, max_px=max_px)
     y, x = (

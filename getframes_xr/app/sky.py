@@ -18,16 +18,21 @@ from getframes_xr.core.wcs_text import astropy_wcs
 if TYPE_CHECKING:
     import xarray as xr
 
+    from getframes_xr.face.frames_in import FramesLike
+
 Floats = NDArray[np.float64]
 
 
-def wcs_of(data: xr.Dataset | xr.DataArray, time: int = 0) -> Any:
+def wcs_of(data: FramesLike, time: int = 0) -> Any:
     """The ``astropy.wcs.WCS`` of an image, or of the frame at position ``time``.
 
     Raises
     ------
     DataError : no ``wcs`` here, or one that astropy cannot read
     """
+    from getframes_xr.face.frames_in import checked
+
+    data = checked(data, "the sky")
     if "wcs" not in data.coords:
         raise DataError("there is no wcs here: frames from files carry one where their headers have it")
     coordinate = data.coords["wcs"]
@@ -37,7 +42,7 @@ def wcs_of(data: xr.Dataset | xr.DataArray, time: int = 0) -> Any:
     return astropy_wcs(text)
 
 
-def sky(data: xr.Dataset | xr.DataArray, y: ArrayLike, x: ArrayLike, time: int = 0) -> tuple[Floats, Floats]:
+def sky(data: FramesLike, y: ArrayLike, x: ArrayLike, time: int = 0) -> tuple[Floats, Floats]:
     """Right ascension and declination of pixels.
 
     Parameters
@@ -58,7 +63,7 @@ def sky(data: xr.Dataset | xr.DataArray, y: ArrayLike, x: ArrayLike, time: int =
     return np.asarray(ra), np.asarray(dec)
 
 
-def pixel(data: xr.Dataset | xr.DataArray, ra: ArrayLike, dec: ArrayLike, time: int = 0) -> tuple[Floats, Floats]:
+def pixel(data: FramesLike, ra: ArrayLike, dec: ArrayLike, time: int = 0) -> tuple[Floats, Floats]:
     """Pixel positions of points on the sky.
 
     Parameters
@@ -80,7 +85,7 @@ def pixel(data: xr.Dataset | xr.DataArray, ra: ArrayLike, dec: ArrayLike, time: 
 
 
 def cutout(
-    data: xr.Dataset | xr.DataArray, ra: float, dec: float, size: int | tuple[int, int], time: int = 0
+    data: FramesLike, ra: float, dec: float, size: int | tuple[int, int], time: int = 0
 ) -> xr.Dataset | xr.DataArray:
     """A box of pixels about a point on the sky, still lazy, with its absolute coordinates.
 
@@ -99,6 +104,9 @@ def cutout(
     rows, columns = (size, size) if isinstance(size, int) else size
     if min(rows, columns) < 1:
         raise OptionError("size", size, ">= 1 pixel")
+    from getframes_xr.face.frames_in import checked
+
+    data = checked(data, "cutout")
     centre = [float(value) for value in pixel(data, ra, dec, time)]
     box = {}
     for axis, at, length in zip(("y", "x"), centre, (rows, columns), strict=True):

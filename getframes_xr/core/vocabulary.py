@@ -119,3 +119,8 @@ COLUMNS: Final = {
     "transparency": "",
     "seeing_fwhm_arcsec": "arcsec",
 }
+
+
+def plane_by_dtype(dtype: np.dtype[np.generic]) -> str:
+    """The plane that pixels without a name are: integers are ``adu``, all else is ``image``."""
+    return "adu" if dtype.kind in "iu" else "image"

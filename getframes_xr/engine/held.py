@@ -83,6 +83,9 @@ class Held(Handed):
 
     parent: Producer
 
+    def label(self) -> str:
+        return f"{self.parent.label().split(':')[0]} (held)"
+
     def blocks(self, window: Window) -> list[Patch] | None:
         found, kept = super().blocks(window), _KEPT.get()
         return kept(self, window) if found is None and kept is not None else found

@@ -22,6 +22,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from textwrap import shorten
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
@@ -33,6 +34,8 @@ from getframes_xr.core.vocabulary import Plane
 from getframes_xr.core.window import Grid, Span, Window
 from getframes_xr.engine.ask import Ask, Few, Given, every, some
 from getframes_xr.engine.whereabouts import first_file, tell, where
+
+LINE = 100  # of what a person reads
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,6 +224,34 @@ class Producer(ABC):
         """Content digest of the recipe: options, files, seed, code. Override where fields do not tell all."""
         return self._token
 
+    def __init_subclass__(cls) -> None:
+        """Keep ``__repr__`` from being replaced by the one that ``dataclass`` makes of all fields."""
+        if "__repr__" not in cls.__dict__:
+            cls.__repr__ = Producer.__repr__  # type: ignore[method-assign]  # found in the class, it is left alone
+
+    def label(self) -> str:
+        """What this producer does, in a few words: its name and its small options; override where more is worth it."""
+        first = self.parents[0] if self.parents else None
+        values = ((field.name, getattr(self, field.name)) for field in dataclasses.fields(self))
+        parts = sorted(values, key=lambda item: not isinstance(item[1], Producer))  # parents lead
+        words = [_worded(name, value) for name, value in parts if value is not first]
+        said = ", ".join(word for word in words if word)
+        return f"{type(self).__name__}: {said}" if said else type(self).__name__
+
+    def steps(self) -> list[str]:
+        """The labels from the source down to this producer, one short line each, along the first parents."""
+        chain: list[Producer] = [self]
+        while chain[-1].parents:
+            chain.append(chain[-1].parents[0])
+        return [shorten(item.label(), LINE, placeholder=" ...") for item in reversed(chain)]
+
+    def __repr__(self) -> str:
+        grid = self.grid
+        frames = f"{grid.n_frames} frames of " if grid.timed else ""
+        bands = f" x {len(grid.bands)} bands" if grid.bands else ""
+        size = f"{frames}{len(grid.y)} x {len(grid.x)} px{bands} from ({grid.y.start}, {grid.x.start})"
+        return "\n".join([*self.steps(), shorten(f"{size}: {', '.join(self.planes)}", LINE, placeholder=" ...")])
+
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Producer) and self.token() == other.token()
 
@@ -259,6 +290,20 @@ class Producer(ABC):
     def fixed_map_bytes(self) -> int:
         """Bytes of fixed maps that its stages share with all others of the process, in one bounded cache."""
         return 0
+
+
+def _worded(name: str, value: Any) -> str:
+    """A field in a label: small options by value, parts by their kind or number, arrays not at all."""
+    if isinstance(value, Producer):
+        return f"{name} {value.label().split(':')[0]}"
+    if isinstance(value, str | bool | int | float):
+        text = f"{value:g}" if isinstance(value, float) else str(value)
+        return f"{name} {text}" if 0 < len(text) <= LINE // 2 and "\n" not in text else ""
+    if isinstance(value, tuple) and value and not isinstance(value[0], str | int | float | tuple):
+        kinds = [str(getattr(item, "kind", "")) for item in value]
+        return ", ".join(kinds) if all(kinds) else f"{len(value)} {name}"
+    kind = getattr(value, "kind", None)
+    return f"{name} {kind}" if isinstance(kind, str) else ""
 
 
 def with_flags(producer: Producer, plane: str) -> tuple[str, ...]:
@@ -346,6 +391,11 @@ class Selected(Producer):
                 out[name][at : at + n_frames] = patch[name]
             at += n_frames
         return out
+
+    def label(self) -> str:
+        frames = "" if self.positions is None else f"{len(self.positions)} of {self.parent.grid.n_frames} frames, "
+        rows, columns = f"rows {self.y.start}..{self.y.stop - 1}", f"columns {self.x.start}..{self.x.stop - 1}"
+        return f"Selected: {frames}{rows}, {columns}"
 
     def select(self, positions: Array) -> Producer:
         own = positions if self.positions is None else self.positions[positions]

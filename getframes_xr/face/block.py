@@ -47,6 +47,11 @@ class Selection:
     def contiguous(self) -> bool:
         return steady(self.y) and steady(self.x)
 
+    @property
+    def repeats(self) -> bool:
+        """Whether a frame is there twice, which no producer can be."""
+        return len(np.unique(self.positions)) < len(self.positions)
+
     def as_producer(self) -> Producer:
         """The chosen part as a producer; y and x must be runs of step 1."""
         producer, y, x = self.producer, hull(self.y), hull(self.x)

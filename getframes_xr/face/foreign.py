@@ -33,6 +33,9 @@ class DaskFrames(Handed):
     chunks: tuple[tuple[int, ...], ...]
     arrays: Mapping[str, Any]
 
+    def label(self) -> str:
+        return f"DaskFrames: {', '.join(self.planes)} in blocks of another dask graph"
+
     def token(self) -> str:
         return digest("DaskFrames", self.grid, dict(self.names))
 

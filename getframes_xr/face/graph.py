@@ -3,7 +3,7 @@
 ``arrays_of`` puts a Blockwise layer over slice dependencies (1e5 chunks build in milliseconds) and one thin layer per
 output that picks an array out of what the blocks made. Held producers are layers of their own with their own index
 letters, so dask neither fuses nor repeats them; foreign arrays are handed to a task block by block. ``run`` computes
-windows and keeps only what the sink returns. This file and ``lazy`` are the only ones that know dask graphs.
+windows and keeps only what the sink returns. This file and ``lineage`` are the only ones that know dask graphs.
 """
 
 from __future__ import annotations
@@ -201,11 +201,11 @@ def _as_patch(window: Window, planes: tuple[str, ...], timed: bool, *arrays: Arr
     return Patch(window, {name: np.asarray(a) for name, a in zip(planes, arrays, strict=True)}, timed)
 
 
-def dask_frames(grid: Grid, arrays: Mapping[str, da.Array], units: Mapping[str, str]) -> DaskFrames:
-    """Foreign dask arrays of one shape as a producer; bands are put into one chunk, planes chunked alike."""
-    first = next(iter(arrays.values()))
+def dask_frames(grid: Grid, arrays: Mapping[str, Any], units: Mapping[str, str]) -> DaskFrames:
+    """Foreign arrays of one shape, at least one dask, as a producer; bands in one chunk, planes chunked alike."""
+    first = next(values for values in arrays.values() if isinstance(values, da.Array))
     chunks = {at: (-1 if dim == BAND else first.chunks[at]) for at, dim in enumerate(grid.dims)}
-    alike = {name: values.rechunk(chunks) for name, values in arrays.items()}
+    alike = {name: da.asarray(values).rechunk(chunks) for name, values in arrays.items()}
     sizes = tuple(first.chunks[at] for at, dim in enumerate(grid.dims) if dim != BAND)
     planes = {name: Plane(values.dtype, units.get(name, "")) for name, values in alike.items()}
     return DaskFrames(grid, planes, {name: values.name for name, values in alike.items()}, sizes, alike)

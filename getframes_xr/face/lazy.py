@@ -1,18 +1,13 @@
-"""The lazy face: producer -> xarray Dataset on dask, and back.
+"""The lazy face: a producer as an xarray Dataset on dask (``face.graph`` makes the layers), and windows of it loaded.
 
-``lazy`` shows a producer as dask arrays (``face.graph`` makes their layers). The graph proves what an array is:
-``producer_of`` walks from an array down through selections to our layer and reads the chosen window from the
-coordinates ``frame, y, x``. Arithmetic, ``persist`` or foreign arrays end the walk and are served as dask blocks.
+The way back, from what a user has to a producer, is ``face.frames_in``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 
-import dask.array as da
-import numpy as np
 import xarray as xr
-from dask.blockwise import Blockwise
 
 from getframes_xr.core.digest import digest
 from getframes_xr.core.errors import DataError
@@ -20,14 +15,14 @@ from getframes_xr.core.patch import Array
 from getframes_xr.core.vocabulary import BAND, PLANES, TIME, X, Y
 from getframes_xr.core.window import CHUNK_PIXELS
 from getframes_xr.engine.held import kept_by
-from getframes_xr.engine.producer import ArrayFrames, Producer
-from getframes_xr.face.block import Block, Pick, Selection
+from getframes_xr.engine.producer import Producer
+from getframes_xr.face.block import Selection
 from getframes_xr.face.budget import active_client
-from getframes_xr.face.coordinates import coordinates_of, grid_of
+from getframes_xr.face.coordinates import coordinates_of
 from getframes_xr.face.foreign import foreign_below
-from getframes_xr.face.graph import TILE, Chunks, arrays_of, chunks_of, dask_frames, pieces, run
+from getframes_xr.face.graph import TILE, Chunks, arrays_of, chunks_of, pieces, run
 from getframes_xr.face.kept import KEPT
-from getframes_xr.face.shown import as_shown
+from getframes_xr.face.lineage import shown_by
 
 
 def lazy(
@@ -69,120 +64,17 @@ def _attributes(name: str, units: str) -> dict[str, str]:
     return found | ({"long_name": known.description} if known is not None and known.description else {})
 
 
-def _our_layer(array: da.Array) -> tuple[Block, str] | None:
-    """The block and plane below an array's selections, if our layer is what lies there."""
-    graph, name = array.dask, array.name
-    while True:
-        layer = graph.layers.get(name)
-        function = getattr(getattr(layer, "task", None), "func", None) if isinstance(layer, Blockwise) else None
-        parents = graph.dependencies.get(name, set())
-        if isinstance(function, Pick):
-            below = graph.layers[next(iter(parents))]
-            block = getattr(getattr(below, "task", None), "func", None)
-            return (block, function.name) if isinstance(block, Block) and block.finish is None else None
-        if len(parents) != 1 or not name.startswith(("getitem-", "rechunk-merge-", "rechunk-split-")):
-            return None
-        name = next(iter(parents))
-
-
-def selection_of(array: xr.DataArray) -> tuple[Selection, str] | None:
-    """What of which producer an array shows, and which plane; None where it is not (only) a selection of ours."""
-    data = array.variable._data if array.chunks is not None else None
-    found = _our_layer(data) if isinstance(data, da.Array) else _of_backend(array)
-    if found is None:
-        return None
-    block, plane = found
-    grid, chosen = block.selection.producer.grid, block.selection
-    if not set(grid.dims) - {TIME} <= set(array.dims) or [d for d in grid.dims if d in array.dims] != list(array.dims):
-        return None
-    if grid.bands and array.sizes[BAND] != len(grid.bands):
-        return None
-    vectors = []
-    for dim, known in ((TIME, chosen.positions), (Y, chosen.y), (X, chosen.x)):
-        name = "frame" if dim == TIME else dim
-        if dim == TIME and not grid.timed:
-            vectors.append(known)
-            continue
-        if name not in array.coords or array.coords[name].dtype.kind not in "iu":
-            return None
-        labels = np.atleast_1d(array.coords[name].values).astype(np.int64)
-        places = grid.column("frame")[known] if dim == TIME else known
-        order = np.argsort(places, kind="stable")
-        at = np.searchsorted(places, labels, sorter=order).clip(max=max(0, len(places) - 1))
-        if len(labels) and not (len(places) and (places[order[at]] == labels).all()):
-            return None
-        vectors.append(known[order[at]] if len(labels) else known[:0])
-    return Selection(chosen.producer, *vectors), plane
-
-
-def _of_backend(array: xr.DataArray) -> tuple[Block, str] | None:
-    """An unloaded lazy variable of one of our BackendArrays (``xr.open_dataset`` without chunks)."""
-    data = array.variable._data
-    while hasattr(data, "array"):
-        data = data.array
-        producer, plane = getattr(data, "producer", None), getattr(data, "plane", None)
-        if isinstance(producer, Producer) and isinstance(plane, str):
-            return Block(Selection.whole(producer), (plane,)), plane
-    return None
-
-
-def producer_of(array: xr.DataArray) -> Producer | None:
-    """The producer behind an array, narrowed to what the array shows; None after arithmetic or for foreign arrays.
-
-    Relabelling ``frame, y, x`` with ``assign_coords`` is not a selection: membership is checked, a permutation of
-    valid labels cannot be seen.
-    """
-    found = selection_of(array)
-    return found[0].as_producer() if found is not None and found[0].contiguous else None
-
-
-def as_producer(data: xr.Dataset | xr.DataArray, planes: Collection[str] | None = None) -> Producer:
-    """A producer for any array or Dataset: by lineage where it is ours, else over its blocks or values.
-
-    Parameters
-    ----------
-    data : Dataset of planes, or one DataArray (integers are the plane ``adu``, floats ``image``, unless it is named)
-    planes : the planes that are needed, all by default; the producer has these and no others
-
-    Raises
-    ------
-    DataError : a plane is missing, planes differ in shape, dims or coordinates are not those of frames
-    """
-    facts = data.attrs if isinstance(data, xr.Dataset) else None
-    if isinstance(data, xr.DataArray):
-        name = str(data.name) if data.name in PLANES else ("adu" if data.dtype.kind in "iu" else "image")
-        data = data.to_dataset(name=name)
-    names = [str(name) for name in (planes or data.data_vars)]
-    missing = [name for name in names if name not in data]
-    if missing or not names:
-        raise DataError(f"no plane {', '.join(missing) or 'at all'} here; known: {', '.join(map(str, data.data_vars))}")
-    found = [selection_of(data[name]) for name in names]
-    if all(
-        item is not None and item[0].contiguous and item[1] == name for item, name in zip(found, names, strict=True)
-    ):
-        producers = [item[0].as_producer() for item in found if item is not None]
-        if len({producer.token() for producer in producers}) == 1:
-            return as_shown(producers[0], data, names, facts)
-    sample = data[names]
-    grid = grid_of(sample)
-    arrays = {name: sample[name].transpose(*grid.dims).variable._data for name in names}
-    units = {name: str(sample[name].attrs.get("units", "")) for name in names}
-    if all(isinstance(values, da.Array) for values in arrays.values()):
-        return dask_frames(grid, arrays, units)
-    return ArrayFrames(grid, {name: np.asarray(sample[name].transpose(*grid.dims).values) for name in names}, units)
-
-
 def compute(data: xr.Dataset) -> xr.Dataset:
-    """Load exactly the window that ``data`` shows, whatever its chunks; other variables load as usual.
+    """Load exactly the window that ``data`` shows, whatever its chunks and labels; other variables load as usual.
 
     A window of one task's size is made right here, without a scheduler: it works in a forked process too.
     """
     groups: dict[str, tuple[Selection, list[str]]] = {}
-    for name in map(str, data.data_vars):
-        found = selection_of(data[name])
-        if found is not None and found[1] == name:
+    for name, variable in data.data_vars.variables.items():
+        found = shown_by(variable)
+        if found is not None and found[1] == name and not found[0].repeats:
             key = digest(found[0].producer, found[0].positions, found[0].y, found[0].x)
-            groups.setdefault(key, (found[0], []))[1].append(name)
+            groups.setdefault(key, (found[0], []))[1].append(found[1])
     made = {}
     for chosen, names in groups.values():
         for name, values in _values_of(chosen, tuple(names)).items():
@@ -208,4 +100,4 @@ def _values_of(chosen: Selection, names: tuple[str, ...]) -> Mapping[str, Array]
     return {name: loaded[name].values for name in names}
 
 
-__all__ = ["as_producer", "compute", "lazy", "producer_of", "run", "selection_of"]
+__all__ = ["compute", "lazy", "run"]

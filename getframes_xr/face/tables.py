@@ -18,7 +18,7 @@ from getframes_xr.core.digest import digest
 from getframes_xr.core.errors import DataError
 from getframes_xr.core.patch import Array, Patch
 from getframes_xr.core.vocabulary import TIME
-from getframes_xr.core.window import CHUNK_PIXELS, Span, Window
+from getframes_xr.core.window import CHUNK_PIXELS, Grid, Span, Window
 from getframes_xr.engine.ask import Ask, Given, Sink
 from getframes_xr.engine.producer import Producer
 from getframes_xr.engine.whereabouts import tell, where
@@ -153,3 +153,26 @@ def loaded(table: xr.Dataset, *names: str) -> xr.Dataset:
         if not (np.diff(frames) > 0).all():
             table = table.isel({TIME: np.argsort(frames, kind="stable")})
     return table
+
+
+def by_frame(table: xr.DataArray, grid: Grid) -> Array:
+    """Rows of a table on ``time`` for the frames of a grid, matched by ``frame`` (by place where it has none).
+
+    Raises
+    ------
+    DataError : the table is lazy, or does not know a frame
+    """
+    if table.chunks is not None:
+        raise DataError("this table is lazy; call .load() on it first")
+    values = table.transpose(TIME, ...).values
+    if "frame" not in table.coords:
+        if len(values) != grid.n_frames:
+            raise DataError(f"the table has {len(values)} rows and no 'frame', the frames are {grid.n_frames}")
+        return np.asarray(values)
+    known, wanted = table["frame"].values.astype(np.int64), grid.column("frame")
+    order = np.argsort(known, kind="stable")
+    at = np.searchsorted(known, wanted, sorter=order).clip(max=len(known) - 1)
+    missing = wanted[known[order[at]] != wanted]
+    if len(missing):
+        raise DataError(f"the table has no row for frame {missing[0]} ({len(missing)} of {len(wanted)} frames)")
+    return np.asarray(values[order[at]])

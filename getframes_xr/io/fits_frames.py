@@ -6,6 +6,7 @@ images is one frame with the bands red, green, blue; any other cube is one frame
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,14 +16,14 @@ import numpy as np
 from getframes_xr.core.digest import code_version, digest
 from getframes_xr.core.errors import DataError
 from getframes_xr.core.patch import Array, Patch
-from getframes_xr.core.vocabulary import Plane
+from getframes_xr.core.vocabulary import Plane, plane_by_dtype
 from getframes_xr.core.window import CHUNK_PIXELS, Grid, Window
 from getframes_xr.engine.ask import Given
 from getframes_xr.engine.producer import Producer, Read
 from getframes_xr.io.fits_pixels import CACHE, STRIP_BYTES, FitsSource
 
 
-@dataclass(frozen=True, eq=False, repr=False)
+@dataclass(frozen=True, eq=False)
 class FitsFrames(Producer):
     """Frames in FITS files, one source per position on the time axis.
 
@@ -49,9 +50,9 @@ class FitsFrames(Producer):
             if source.shape != shape:
                 raise DataError(f"{source.path}: shape {source.shape}, the others {shape}")
 
-    def __repr__(self) -> str:
-        ny, nx = len(self.grid.y), len(self.grid.x)
-        return f"FitsFrames({len(self.sources)} frames of {ny} x {nx} {self.dtype}, {self.sources[0].path} ...)"
+    def label(self) -> str:
+        first = os.path.basename(self.sources[0].path) if self.sources else ""
+        return f"FitsFrames: {len(self.sources)} files {self.dtype}, {first} ..."
 
     @cached_property
     def dtype(self) -> np.dtype[np.generic]:
@@ -60,7 +61,7 @@ class FitsFrames(Producer):
 
     @cached_property
     def plane(self) -> str:
-        return "adu" if self.dtype.kind in "iu" else "image"
+        return plane_by_dtype(self.dtype)
 
     @cached_property
     def planes(self) -> Mapping[str, Plane]:

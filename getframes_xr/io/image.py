@@ -29,7 +29,8 @@ from getframes_xr.core.window import Grid, Span, Window
 from getframes_xr.engine.producer import Producer
 from getframes_xr.face.budget import limited_threads
 from getframes_xr.face.forecast import choose, tiles_of
-from getframes_xr.face.lazy import as_producer, run
+from getframes_xr.face.frames_in import RAW, FramesLike, as_producer, dataset_in, frames_in, planes_of
+from getframes_xr.face.lazy import run
 from getframes_xr.io.fits import read_header, scan_all
 from getframes_xr.io.fits_pixels import read_image
 from getframes_xr.io.fits_writer import FileLayout, PathLike, Unit, WritePlanes, ascii_text, write_frame, written_whole
@@ -42,7 +43,7 @@ CREATOR: Final = "getframes-xr"
 PRODUCT_BYTES = 16  # copies of a pixel's image and noise on their way to the file
 
 
-def save_image(image: xr.Dataset | xr.DataArray, path: PathLike) -> Path:
+def save_image(image: FramesLike, path: PathLike) -> Path:
     """Compute a reduced image and write it as FITS.
 
     Parameters
@@ -61,23 +62,24 @@ def save_image(image: xr.Dataset | xr.DataArray, path: PathLike) -> Path:
     StoreError : the file cannot be written
     PlanError : the work does not fit the memory budget
     """
-    names = ["image"] + [name for name in EXTENSIONS if isinstance(image, xr.Dataset) and name in image]
-    if isinstance(image, xr.Dataset) and "image" not in image:
-        raise DataError(f"no plane 'image' to save; here are: {', '.join(map(str, image.data_vars))}")
-    producer = as_producer(image if isinstance(image, xr.DataArray) else image[names])
+    shown = dataset_in(image, "save_image", ("image", "adu"))
+    known = planes_of(shown)
+    names = known if isinstance(image, xr.DataArray) else [n for n in ("image", *EXTENSIONS) if n in known]
+    if "image" not in names and not isinstance(image, xr.DataArray):
+        raise DataError(f"no plane 'image' to save; here are: {', '.join(map(str, shown.data_vars))}")
+    producer = as_producer(image, names)
     grid = producer.grid
-    names = [name for name in names if name in producer.planes] or list(producer.planes)
     if grid.timed and grid.n_frames != 1:
         raise DataError(
             f"an image has no time axis, here are {grid.n_frames} frames; stack them, or use save_fits_frames"
         )
-    attrs = dict(image.attrs)
+    attrs = dict(shown.attrs)
     shape = grid.shape(grid.window)[1:] if grid.timed else grid.shape(grid.window)
     units: list[Unit] = []
     for name in names:
         dtype = np.dtype(np.float32) if producer.planes[name].dtype.kind == "f" else producer.planes[name].dtype
         first = not units
-        cards = image_cards(grid, producer, name, attrs if first else {}, image.coords)
+        cards = image_cards(grid, producer, name, attrs if first else {}, shown.coords)
         units.append(Unit("" if first else name.upper(), np.dtype(dtype), shape, cards))
     layout = FileLayout.of(units)
     fitting = choose(producer, names, scratch_per_pixel=PRODUCT_BYTES * len(grid.bands or (1,)))
@@ -216,9 +218,7 @@ def open_image(path: PathLike) -> xr.Dataset:
 # Raw frames
 
 
-def save_fits_frames(
-    frames: xr.Dataset | xr.DataArray, folder: PathLike, *, kind: str = "Light", stem: str = "frame"
-) -> list[Path]:
+def save_fits_frames(frames: FramesLike, folder: PathLike, *, kind: str = "Light", stem: str = "frame") -> list[Path]:
     """Write frames as raw FITS files, one per exposure: ``<stem>_<frame>.fits`` with BAYERPAT, EXPTIME, DATE-OBS ...
 
     Parameters
@@ -237,16 +237,7 @@ def save_fits_frames(
     DataError : no plane ``adu`` or ``image``, or no time axis
     StoreError : a file cannot be written
     """
-    if isinstance(frames, xr.Dataset):
-        plane = next((name for name in ("adu", "image") if name in frames), None)
-        if plane is None:
-            raise DataError(f"no plane 'adu' or 'image' to save; here are: {', '.join(map(str, frames.data_vars))}")
-        producer = as_producer(frames[[plane]])
-    else:
-        producer = as_producer(frames)
-        plane = next(iter(producer.planes))
-    if not producer.grid.timed:
-        raise DataError("frames need a time axis; use save_image for an image")
+    producer, plane, _ = frames_in(frames, "save_fits_frames", RAW, timed=True, flags=False)
     target = Path(folder).expanduser().absolute()
     with written_whole(target / ".probe") as probe:
         target.mkdir(parents=True, exist_ok=True)

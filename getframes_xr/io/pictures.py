@@ -22,9 +22,11 @@ from getframes_xr.core.patch import Array, Patch
 from getframes_xr.core.wcs_text import has_matrix, wcs_cards
 from getframes_xr.core.window import Span, Window
 from getframes_xr.engine.producer import Producer, Selected
-from getframes_xr.face.lazy import as_producer, run
+from getframes_xr.face.frames_in import SAMPLES, FramesLike, as_producer, dataset_in, planes_of
+from getframes_xr.face.lazy import run
 from getframes_xr.io.fits_writer import PathLike, written_whole
 
+SHOWN: Final = (*SAMPLES, "truth_electrons", "photons")  # the first of these is drawn
 SKY_GREY: Final = 0.085
 MEASURED_PX: Final = 1024
 MOST_PX: Final = 1600
@@ -175,7 +177,7 @@ def _strength(black: float, white: float, sky_grey: float) -> float:
 
 
 def picture(
-    image: xr.Dataset | xr.DataArray,
+    image: FramesLike,
     *,
     max_px: int | None = MOST_PX,
     sky_grey: float = SKY_GREY,
@@ -226,16 +228,16 @@ def picture(
     return np.ascontiguousarray(out[::-1]) if mirrored(grid.wcs) else out
 
 
-def _shown(image: xr.Dataset | xr.DataArray) -> tuple[Producer, str]:
-    if isinstance(image, xr.Dataset):
-        name = next((n for n in ("image", "adu", "electrons", "truth_electrons", "photons") if n in image), None)
-        if name is None:
-            raise DataError(f"no plane to show; here are: {', '.join(map(str, image.data_vars))}")
-        names = [name] + [n for n in ("count", "coverage") if n in image and image[n].dims == image[name].dims]
-        producer = as_producer(image[names])
-    else:
-        producer = as_producer(image)
-        name = next(iter(producer.planes))
+def _shown(image: FramesLike) -> tuple[Producer, str]:
+    shown = dataset_in(image, "a picture")
+    known = planes_of(shown)
+    name = known[0] if isinstance(image, xr.DataArray) else next((n for n in SHOWN if n in known), None)
+    if name is None:
+        raise DataError(f"no plane to show; here are: {', '.join(map(str, shown.data_vars))}")
+    names = [name] + [
+        n for n in ("count", "coverage") if n in known and shown[n].dims == shown[name].dims and n != name
+    ]
+    producer = as_producer(image, names)
     grid = producer.grid
     if grid.bands is not None and len(grid.bands) not in (1, 3):
         raise DataError(f"a picture needs 1 or 3 bands, here are {len(grid.bands)}: choose some")
@@ -324,7 +326,7 @@ def _cells(values: Array, cfa: str, window: Window) -> Array:
     return np.stack([np.mean(found[letter], axis=0) for letter in "RGB"])
 
 
-def save_png(image: xr.Dataset | xr.DataArray, path: PathLike, **options: Any) -> Path:
+def save_png(image: FramesLike, path: PathLike, **options: Any) -> Path:
     """Write a picture as PNG; options as for ``picture``.
 
     Raises
@@ -342,7 +344,7 @@ def save_png(image: xr.Dataset | xr.DataArray, path: PathLike, **options: Any) -
     return target
 
 
-def save_tiff(image: xr.Dataset | xr.DataArray, path: PathLike, **options: Any) -> Path:
+def save_tiff(image: FramesLike, path: PathLike, **options: Any) -> Path:
     """Write a stretched picture as 16-bit TIFF (every pixel unless ``max_px`` is given); options as for ``picture``.
 
     Raises

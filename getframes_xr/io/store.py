@@ -20,11 +20,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import xarray as xr
 
 from getframes_xr.core.digest import digest
 from getframes_xr.core.errors import DataError, OptionError, PlanError, StoreError
-from getframes_xr.core.vocabulary import X, Y
 from getframes_xr.core.window import Grid, Span, Window
 from getframes_xr.engine.ask import Ask, Given, Sink
 from getframes_xr.engine.held import Held
@@ -32,7 +30,8 @@ from getframes_xr.engine.producer import Producer
 from getframes_xr.face.budget import limited_threads, text_of_bytes
 from getframes_xr.face.forecast import Choice, asked_pixels, choose
 from getframes_xr.face.foreign import foreign_below
-from getframes_xr.face.lazy import as_producer, lazy, run
+from getframes_xr.face.frames_in import FramesLike, as_producer, dataset_in, planes_of, tables_of
+from getframes_xr.face.lazy import lazy, run
 from getframes_xr.io.creation import create_store, refused, root_of
 from getframes_xr.io.journal import Index, Journal, Mark, sweep
 from getframes_xr.io.recipe import differences
@@ -127,7 +126,7 @@ class WriteShards(Sink):
 
 
 def save_frames(
-    ds: xr.Dataset | xr.DataArray,
+    frames: FramesLike,
     path: str | Path,
     *,
     codec: Codec = "fast",
@@ -138,7 +137,8 @@ def save_frames(
 
     Parameters
     ----------
-    ds : Dataset of planes, lazy or not; every plane it holds is written, and its coordinates and tables
+    frames : Dataset of planes, a DataArray or a node of a session, lazy or not; all planes are written, and the
+        coordinates and tables
     path : folder of the store, ``*.zarr``
     codec : ``"fast"`` (lz4, bitshuffle) for scratch and training sets, ``"archive"`` (zstd, shuffle) for keeping
     progress : called about twice a second, and at the end, with a ``Progress``
@@ -151,18 +151,15 @@ def save_frames(
     Raises
     ------
     StoreError : the store is in use, holds another recipe, or the disk refuses (full, not writable)
-    DataError : the Dataset holds no frames
+    DataError : there are no frames to save
     PlanError : the work does not fit the memory budget
     OptionError : an unknown codec
     """
     if codec not in BLOSC:
         raise OptionError("codec", codec, " or ".join(repr(name) for name in BLOSC))
-    if isinstance(ds, xr.DataArray):
-        ds = ds.to_dataset(name=ds.name or ("adu" if ds.dtype.kind in "iu" else "image"))
-    planes = [str(name) for name, data in ds.data_vars.items() if Y in data.dims and X in data.dims]
-    if not planes:
-        raise DataError("there is nothing to save: no variable has the dims y and x")
-    producer = as_producer(ds, planes)
+    shown = dataset_in(frames, "save_frames")
+    planes = planes_of(shown)
+    producer = as_producer(frames, planes)
     if 0 in producer.grid.shape(producer.grid.window):
         raise DataError(f"there is nothing to save: the shape is {producer.grid.shape(producer.grid.window)}")
     store = Path(path).absolute()
@@ -172,7 +169,7 @@ def save_frames(
     if overwrite:
         _make_room(store, root)
     if not is_store(store):
-        create_store(store, root, producer.grid, ds.drop_vars(planes))
+        create_store(store, root, producer.grid, tables_of(shown))
     journal = read_root(store).journal(store)
     with journal.locked(store):
         _same_recipe(store, read_root(store), root)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
+import os
 import warnings
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -144,6 +145,9 @@ class ZarrFrames(Producer):
     layouts: Mapping[str, Layout]
     state: str
     unfinished: bool = False
+
+    def label(self) -> str:
+        return f"ZarrFrames: {os.path.basename(self.path)}{', unfinished' if self.unfinished else ''}"
 
     def token(self) -> str:
         return self._token

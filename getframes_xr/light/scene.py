@@ -179,6 +179,9 @@ class SceneFrames(Producer):
     scene: Scene
     grid: Grid
 
+    def label(self) -> str:
+        return f"SceneFrames: {', '.join(type(source).__name__ for source in self.scene.sources)}"
+
     def __post_init__(self) -> None:
         for name in ("frame", "start", "exposure_s"):
             self.grid.column(name)

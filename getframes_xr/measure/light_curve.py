@@ -18,6 +18,7 @@ import xarray as xr
 
 from getframes_xr.core.errors import DataError, OptionError, RegistrationError
 from getframes_xr.core.mapping import apply
+from getframes_xr.face.frames_in import SAMPLES, FramesLike, dataset_in
 from getframes_xr.face.tables import loaded
 from getframes_xr.measure.photometry import checked_annulus, checked_radii, measured_stars
 
@@ -66,7 +67,7 @@ def positions_in(moves: xr.Dataset, points: Array, at: int | None) -> Array:
 
 
 def light_curve(
-    clean: xr.Dataset,
+    clean: FramesLike,
     moves: xr.Dataset,
     target: tuple[float, float],
     comparisons: Sequence[tuple[float, float]],
@@ -110,6 +111,7 @@ def light_curve(
     shares = [round(fwhm * share, 2) for share in _FWHM_SHARES]
     radii = checked_radii(shares if radius_px is None else radius_px, "light_curve.radius_px")
     ring = checked_annulus(radii, annulus, "light_curve.annulus")
+    clean = dataset_in(clean, "light_curve", SAMPLES)
     positions = _for_frames(clean, moves, positions_in(moves, points, at))
     _check_seen(clean, points, positions)
     table = measured_stars(clean, positions, radii, ring, fwhm_px=fwhm, reach=max(3.0, fwhm))

@@ -24,8 +24,8 @@ from getframes_xr.core.errors import DataError
 from getframes_xr.core.patch import Patch
 from getframes_xr.core.verdict import NUMBERS, Reason, Verdicts
 from getframes_xr.core.vocabulary import BAD
+from getframes_xr.face.frames_in import FramesLike, frames_in
 from getframes_xr.face.tables import Column, per_frame
-from getframes_xr.measure.stars import measured_planes
 
 Array = np.ndarray[Any, Any]
 
@@ -180,7 +180,7 @@ def shifts_between(cells: Array, cell: int, reference: int) -> tuple[Array, Arra
     return dy, dx, height, verdicts
 
 
-def phase_shifts(clean: xr.Dataset | xr.DataArray, *, reference: int | None = None) -> xr.Dataset:
+def phase_shifts(clean: FramesLike, *, reference: int | None = None) -> xr.Dataset:
     """Shift of every frame relative to one of them, for frames with too few stars to match; lazy.
 
     Parameters
@@ -198,8 +198,8 @@ def phase_shifts(clean: xr.Dataset | xr.DataArray, *, reference: int | None = No
     ------
     DataError : the frames have neither plane, are smaller than 64 px, or lack the reference
     """
-    producer, plane, planes = measured_planes(clean)
-    grid = producer.grid
+    given = frames_in(clean, "phase_shifts", timed=True)
+    grid = given.producer.grid
     shape = len(grid.y), len(grid.x)
     if min(shape) < 64:
         raise DataError(f"phase_shifts needs frames of at least 64 x 64 px, these have {shape[0]} x {shape[1]}")
@@ -209,7 +209,9 @@ def phase_shifts(clean: xr.Dataset | xr.DataArray, *, reference: int | None = No
         raise DataError(f"reference: there is no frame {reference}; known: {frames.min()} .. {frames.max()}")
     cell = max(2, int(np.ceil(np.sqrt(shape[0] * shape[1] / _MOST_CELLS))))
     size = {"cell_y": shape[0] // cell, "cell_x": shape[1] // cell}
-    cells = per_frame(producer, planes, BinFrame(plane, cell), {"cells": Column(np.dtype(np.float32), "", size)})
+    cells = per_frame(
+        given.producer, given.planes, BinFrame(given.plane, cell), {"cells": Column(np.dtype(np.float32), "", size)}
+    )
     results = xr.apply_ufunc(
         _all_shifts, cells["cells"], kwargs={"cell": cell, "reference": at},
         input_core_dims=[["time", "cell_y", "cell_x"]],

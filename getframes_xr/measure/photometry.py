@@ -25,11 +25,11 @@ from getframes_xr.core.kernel import kernel
 from getframes_xr.core.patch import Patch
 from getframes_xr.core.vocabulary import OVERFULL, UNUSABLE, Flag
 from getframes_xr.core.window import Grid
+from getframes_xr.face.frames_in import SAMPLES, FramesLike, dataset_in, frames_in
 from getframes_xr.face.tables import Column, per_frame
 from getframes_xr.measure.background import lattice_of, select
 from getframes_xr.measure.centroid import centre_star, second_moments
 from getframes_xr.measure.overlap import overlap
-from getframes_xr.measure.stars import measured_planes
 
 Array = np.ndarray[Any, Any]
 
@@ -328,7 +328,7 @@ def per_signal_of(grid: Grid, units: str) -> Array:
 
 
 def measured_stars(
-    frames: xr.Dataset | xr.DataArray, positions: Array, radii: Array, annulus: tuple[float, float],
+    frames: FramesLike, positions: Array, radii: Array, annulus: tuple[float, float],
     *, fwhm_px: float, reach: float = 0.0,
 ) -> xr.Dataset:  # fmt: skip
     """Lazy table of apertures at positions (time, star, 2): flux and flux_err (time, star, radius), y, x, sky, ...
@@ -338,19 +338,20 @@ def measured_stars(
     DataError : the frames have neither ``image`` nor ``adu``, or bands
     """
     star_sigma, window_sigma = 0.42 * fwhm_px, max(1.2, 0.6 * fwhm_px)
-    box = frames
+    box = dataset_in(frames, "aperture_photometry", SAMPLES)
     finite = positions[np.isfinite(positions).all(2)]
-    if len(finite) and {"y", "x"} <= set(frames.coords):  # read no more than the stars and their rings
+    if len(finite) and {"y", "x"} <= set(box.coords):  # read no more than the stars and their rings
         margin = annulus[1] + 8.0 + 4.0 * window_sigma
         cut = {}
         for axis, dim in enumerate(("y", "x")):
-            labels = frames[dim].values
+            labels = box[dim].values
             low, high = finite[:, axis].min() - margin, finite[:, axis].max() + margin
             start, stop = np.searchsorted(labels, low), np.searchsorted(labels, high, side="right")
             if stop > start:
                 cut[dim] = slice(int(start), int(stop))
-        box = frames.isel(cut)
-    producer, plane, planes = measured_planes(box)
+        box = box.isel(cut)
+    given = frames_in(box, "aperture_photometry")
+    producer, plane = given.producer, given.plane
     grid = producer.grid
     if grid.bands:
         raise DataError("aperture photometry takes one plane per frame; select a band first")
@@ -368,7 +369,7 @@ def measured_stars(
         plane, grid.cfa, np.ascontiguousarray(positions, np.float64), np.ascontiguousarray(radii, np.float64),
         (float(annulus[0]), float(annulus[1])), per_signal_of(grid, units), star_sigma, window_sigma, float(reach),
     )  # fmt: skip
-    table = per_frame(producer, planes, function, columns)
+    table = per_frame(producer, given.planes, function, columns)
     return table.assign_coords(radius=np.asarray(radii, np.float64)).assign_attrs(
         units=units, annulus_px=[float(annulus[0]), float(annulus[1])]
     )
@@ -404,7 +405,7 @@ def checked_radii(radius_px: float | Sequence[float], option: str) -> Array:
 
 
 def aperture_photometry(
-    frames: xr.Dataset | xr.DataArray,
+    frames: FramesLike,
     positions: Any,
     radius_px: float | Sequence[float],
     annulus: tuple[float, float] | None = None,
@@ -435,6 +436,7 @@ def aperture_photometry(
     """
     radii = checked_radii(radius_px, "aperture_photometry.radius_px")
     ring = checked_annulus(radii, annulus, "aperture_photometry.annulus")
+    frames = dataset_in(frames, "aperture_photometry", SAMPLES)
     n = frames.sizes.get("time", 1)
     where = np.asarray(positions, np.float64)
     if where.ndim == 2 and where.shape[1] == 2:

@@ -20,11 +20,10 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from getframes_xr.core.errors import DataError, OptionError
+from getframes_xr.core.errors import OptionError
 from getframes_xr.core.patch import Patch
 from getframes_xr.core.vocabulary import BAD, OVERFULL, UNUSABLE
-from getframes_xr.engine.producer import Producer
-from getframes_xr.face.lazy import as_producer
+from getframes_xr.face.frames_in import FramesLike, frames_in
 from getframes_xr.face.tables import Column, per_frame
 from getframes_xr.measure.background import BLOCK_PX, Lattice, background, lattice_of, smooth_levels
 from getframes_xr.measure.centroid import measure_positions, moments_at, ring_fluxes
@@ -263,9 +262,7 @@ def _middle(levels: Array) -> Array:
     return np.array([np.median(band[np.isfinite(band)]) if np.isfinite(band).any() else np.nan for band in levels])
 
 
-def find_stars(
-    clean: xr.Dataset | xr.DataArray, *, threshold_sigma: float = 5.0, n_sources: int | None = None
-) -> xr.Dataset:
+def find_stars(clean: FramesLike, *, threshold_sigma: float = 5.0, n_sources: int | None = None) -> xr.Dataset:
     """Find and measure the stars of every frame, lazily; each frame is read once.
 
     Parameters
@@ -292,7 +289,8 @@ def find_stars(
         raise OptionError("find_stars.threshold_sigma", threshold_sigma, ">= 3")
     if n_sources is not None and not 10 <= n_sources <= 100_000:
         raise OptionError("find_stars.n_sources", n_sources, "10 .. 100000")
-    producer, plane, planes = measured_planes(clean)
+    frames = frames_in(clean, "find_stars", timed=True)
+    producer, plane = frames.producer, frames.plane
     grid = producer.grid
     shape = (len(grid.y), len(grid.x))
     most = n_sources if n_sources is not None else min(2500, max(100, shape[0] * shape[1] // 400))
@@ -314,26 +312,8 @@ def find_stars(
         "sky": Column(single, units, band | blocks),
     }  # fmt: skip
     function = FindStars(plane, cfa, units == "electron", float(threshold_sigma), most)
-    table = per_frame(producer, planes, function, columns).assign_coords(band=list(bands))
+    table = per_frame(producer, frames.planes, function, columns).assign_coords(band=list(bands))
     return table.assign_attrs(
         block_px=BLOCK_PX, frame_shape=list(shape), frame_origin=[grid.y.start, grid.x.start],
         cfa_pattern=cfa or "", units=units,
     )  # fmt: skip
-
-
-def measured_planes(clean: xr.Dataset | xr.DataArray) -> tuple[Producer, str, tuple[str, ...]]:
-    """The producer behind frames, the plane to measure (``image``, else ``adu``), and the planes to read.
-
-    Raises
-    ------
-    DataError : there is neither plane
-    """
-    if isinstance(clean, xr.DataArray):
-        producer = as_producer(clean)
-        plane = next(iter(producer.planes))
-        return producer, plane, (plane,)
-    known = next((name for name in ("image", "adu", "electrons") if name in clean), None)
-    if known is None:
-        raise DataError(f"frames to measure need the plane 'image' or 'adu'; these hold {', '.join(map(str, clean))}")
-    planes = (known, "flags") if "flags" in clean else (known,)
-    return as_producer(clean, planes), known, planes

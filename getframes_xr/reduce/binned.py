@@ -21,8 +21,8 @@ from getframes_xr.core.wcs_text import wcs_on
 from getframes_xr.core.window import Grid, Span, Window
 from getframes_xr.engine.ask import Ask, Few, Given, every
 from getframes_xr.engine.producer import Producer, with_flags
+from getframes_xr.face.frames_in import FramesLike, frames_in
 from getframes_xr.face.lazy import lazy
-from getframes_xr.reduce.stack import producer_with_flags, sample_plane
 
 _NAN = np.float32(np.nan)
 _UNUSABLE = np.uint16(UNUSABLE)
@@ -107,7 +107,7 @@ class Binned(Producer):
         return Binned(self.parent.select(positions), self.size, self.plane)
 
 
-def binned(frames: xr.Dataset | xr.DataArray, size: int) -> xr.Dataset:
+def binned(frames: FramesLike, size: int) -> xr.Dataset:
     """Means of ``size`` x ``size`` pixels, flagged samples left out; lazy.
 
     Raises
@@ -115,5 +115,5 @@ def binned(frames: xr.Dataset | xr.DataArray, size: int) -> xr.Dataset:
     OptionError : the size is not 1 to 1024
     DataError : raw colour frames
     """
-    plane = sample_plane(frames)
-    return lazy(Binned(producer_with_flags(frames, plane), size, plane))
+    producer, plane, _ = frames_in(frames, "binned")
+    return lazy(Binned(producer, size, plane))

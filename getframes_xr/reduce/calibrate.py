@@ -32,8 +32,8 @@ from getframes_xr.engine.ask import Ask, Few, Given, every
 from getframes_xr.engine.held import Held
 from getframes_xr.engine.producer import Producer, with_flags
 from getframes_xr.engine.reduction import Batch, Reduction
-from getframes_xr.face.lazy import as_producer, lazy
-from getframes_xr.reduce.stack import producer_with_flags, sample_plane
+from getframes_xr.face.frames_in import FramesLike, frames_in
+from getframes_xr.face.lazy import lazy
 
 EQUAL_EXPOSURE = 1e-3  # relative; shutters differ by less, and 0.1 % of a dark is below its noise
 DEAD_RESPONSE = 0.05
@@ -311,16 +311,13 @@ class Calibrated(Producer):
         return dataclasses.replace(self, parent=self.parent.select(positions))
 
 
-Frames = xr.Dataset | xr.DataArray
-
-
 def calibrate(
-    lights: Frames,
+    lights: FramesLike,
     *,
-    dark: Frames | None = None,
-    bias: Frames | None = None,
-    flat: Frames | None = None,
-    cosmetic: Frames | None = None,
+    dark: FramesLike | None = None,
+    bias: FramesLike | None = None,
+    flat: FramesLike | None = None,
+    cosmetic: FramesLike | None = None,
 ) -> xr.Dataset:
     """Take bias, dark and flat off raw frames and flag bad pixels; lazy, masters are evaluated once per run.
 
@@ -342,20 +339,18 @@ def calibrate(
     DataError : a master with time, one that does not cover the lights, a dark of another exposure without any bias, a
         flat that holds an unknown pedestal, frames that are calibrated already
     """
-    plane = sample_plane(lights)
-    return lazy(
-        calibrated(producer_with_flags(lights, plane), plane, dark=dark, bias=bias, flat=flat, cosmetic=cosmetic)
-    )
+    parent, plane, _ = frames_in(lights, "calibrate", mosaic=True)
+    return lazy(calibrated(parent, plane, dark=dark, bias=bias, flat=flat, cosmetic=cosmetic))
 
 
 def calibrated(
     parent: Producer,
     plane: str,
     *,
-    dark: Frames | None,
-    bias: Frames | None,
-    flat: Frames | None,
-    cosmetic: Frames | None,
+    dark: FramesLike | None,
+    bias: FramesLike | None,
+    flat: FramesLike | None,
+    cosmetic: FramesLike | None,
 ) -> Calibrated:
     """The producer behind ``calibrate``.
 
@@ -366,8 +361,6 @@ def calibrated(
     grid = parent.grid
     if "calibrated" in grid.attrs and (dark is not None or bias is not None or flat is not None):
         raise DataError(f"these frames are calibrated already ({grid.attrs['calibrated']}); give the raw ones")
-    if grid.bands:
-        raise DataError("calibrate works on raw frames (time, y, x); these have a band dimension")
     dark_master, bias_master = _master_of(dark, "dark", grid), _master_of(bias, "bias", grid)
     flat_master = _master_of(flat, "flat", grid)
     holds_bias = dark_master is None or "calibrated" not in dark_master.grid.attrs
@@ -399,11 +392,11 @@ def calibrated(
     return found
 
 
-def _master_of(data: Frames | None, name: str, grid: Grid, plane: str = "image") -> Producer | None:
+def _master_of(data: FramesLike | None, name: str, grid: Grid, plane: str = "image") -> Producer | None:
     """The producer of a master that covers the frames."""
     if data is None:
         return None
-    producer = as_producer(data.rename(plane) if isinstance(data, xr.DataArray) else data, (plane,))
+    producer = frames_in(data, f"{name}=", (plane,), flags=False).producer
     if producer.grid.timed:
         raise DataError(f"{name} has a time axis; make one image of it first: {name}=gx.master({name}_frames)")
     if producer.planes[plane].dtype != PLANES[plane].dtype:

@@ -16,13 +16,13 @@ from getframes_xr.core.errors import OptionError
 from getframes_xr.core.mapping import Affine
 from getframes_xr.core.patch import Array
 from getframes_xr.core.window import Grid, Span
-from getframes_xr.face.lazy import as_producer
+from getframes_xr.face.frames_in import FramesLike, as_producer
 
 Canvas = Literal["union", "reference"]
 
 
 def canvas_spans(
-    canvas: Canvas | xr.Dataset | xr.DataArray, transforms: Array, y: Span, x: Span
+    canvas: Canvas | FramesLike, transforms: Array, y: Span, x: Span
 ) -> tuple[Span, Span]:  # fmt: skip
     """Rows and columns of the canvas on the reference grid.
 
@@ -37,7 +37,7 @@ def canvas_spans(
     ------
     OptionError : another word for the canvas
     """
-    if isinstance(canvas, xr.Dataset | xr.DataArray):
+    if not isinstance(canvas, str):
         other = as_producer(canvas).grid
         return other.y, other.x
     if canvas == "reference":

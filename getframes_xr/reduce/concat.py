@@ -6,20 +6,22 @@ counts anew, and tables made of the joined frames match it. Columns that not eve
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import xarray as xr
 
 from getframes_xr.core.errors import DataError
 from getframes_xr.core.patch import Array, Patch
-from getframes_xr.core.vocabulary import Plane
+from getframes_xr.core.vocabulary import TIME, Plane
 from getframes_xr.core.window import Grid, Span, Window
 from getframes_xr.engine.ask import Ask, Few, Given, every
 from getframes_xr.engine.producer import Producer
-from getframes_xr.face.lazy import as_producer, lazy
+from getframes_xr.face.frames_in import FramesLike, as_producer, dataset_in, planes_of, tables_of
+from getframes_xr.face.lazy import lazy
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,12 +106,14 @@ class Concatenated(Producer):
         return 2**16
 
 
-def concat(*observations: xr.Dataset | xr.DataArray) -> xr.Dataset:
+def concat(*observations: FramesLike | Sequence[FramesLike]) -> xr.Dataset:
     """Join observations along time under new frame numbers 0, 1, 2, ...; lazy.
 
     Parameters
     ----------
-    observations : frames of one shape, bands, colour filter array; the planes that all of them have are joined
+    observations : frames of one shape, bands, colour filter array, one after the other or in a list; the planes that
+        all of them have are joined. Tables along ``time`` that all of them have with the same further dims are joined
+        too; others are left out, and the attribute ``notes`` names them
 
     Returns
     -------
@@ -119,11 +123,33 @@ def concat(*observations: xr.Dataset | xr.DataArray) -> xr.Dataset:
     ------
     DataError : frames that differ in their pixels, bands or colour filter array; no plane in common
     """
-    if not observations:
+    given: list[Any] = [item for each in observations for item in (each if isinstance(each, list | tuple) else [each])]
+    if not given:
         raise DataError("nothing to join; give at least one observation")
-    names = [[str(name) for name in data.data_vars] if isinstance(data, xr.Dataset) else None for data in observations]
-    shared = [n for n in names[0] if all(other is not None and n in other for other in names)] if names[0] else None
-    if shared == []:
-        raise DataError(f"no plane in common: {'; '.join(', '.join(known or ()) for known in names)}")
-    joined = Concatenated(tuple(as_producer(data, shared) for data in observations))
-    return lazy(joined, shared)
+    shown = [dataset_in(data, f"concat (part {number})") for number, data in enumerate(given)]
+    names = [planes_of(data) for data in shown]
+    shared = [name for name in names[0] if all(name in other for other in names)]
+    if not shared:
+        raise DataError(f"no plane in common: {'; '.join(', '.join(known) for known in names)}")
+    joined = lazy(Concatenated(tuple(as_producer(data, shared) for data in given)), shared)
+    tables, left = _joined_tables([tables_of(data) for data in shown])
+    if left:
+        note = f"concat left out {', '.join(left)}: not in every part, or of other dims"
+        joined.attrs["notes"] = "; ".join(text for text in (joined.attrs.get("notes"), note) if text)
+    return joined.assign(tables)
+
+
+def _joined_tables(parts: Sequence[xr.Dataset]) -> tuple[dict[str, xr.DataArray], list[str]]:
+    """Tables along time one after the other, and the names of those that cannot be joined."""
+    every = list(dict.fromkeys(str(name) for part in parts for name in part.data_vars))
+    joined: dict[str, xr.DataArray] = {}
+    for name in every:
+        tables = [part[name] for part in parts if name in part and TIME in part[name].dims]
+        if len(tables) < len(parts):
+            continue
+        # what is alike but for the frames: dims, dtype, attributes, further coordinates
+        further = [table.drop_vars([c for c in table.coords if TIME in table[c].dims]) for table in tables]
+        none = [table.isel({TIME: slice(0, 0)}) for table in further]
+        if all(table.identical(none[0]) for table in none):
+            joined[name] = xr.concat(further, TIME)
+    return joined, [name for name in every if name not in joined]

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from getframes_xr.core.errors import DataError, OptionError
+from getframes_xr.core.errors import OptionError
 from getframes_xr.core.kernel import kernel
 from getframes_xr.core.patch import Array, Patch, frozen
 from getframes_xr.core.vocabulary import PLANES, Flag, Plane
@@ -30,7 +30,8 @@ from getframes_xr.engine.ask import Ask, Few, Given, every
 from getframes_xr.engine.held import Held
 from getframes_xr.engine.producer import Producer
 from getframes_xr.engine.reduction import Batch, Reduction
-from getframes_xr.face.lazy import as_producer, lazy
+from getframes_xr.face.frames_in import RAW, FramesLike, frames_in
+from getframes_xr.face.lazy import lazy
 
 N_FRAMES = 16
 MOST_FRAMES = 255
@@ -328,7 +329,7 @@ class CosmeticMap(Producer):
         return Patch(window, {"flags": flags}, timed=False)
 
 
-def cosmetic(lights: xr.Dataset | xr.DataArray, n: int = N_FRAMES) -> xr.Dataset:
+def cosmetic(lights: FramesLike, n: int = N_FRAMES) -> xr.Dataset:
     """The map of hot and dead pixels, from the raw frames of a session, lazily.
 
     Parameters
@@ -350,23 +351,14 @@ def cosmetic(lights: xr.Dataset | xr.DataArray, n: int = N_FRAMES) -> xr.Dataset
     return lazy(cosmetic_of(lights, n))
 
 
-def cosmetic_of(lights: xr.Dataset | xr.DataArray, n: int = N_FRAMES) -> CosmeticMap:
+def cosmetic_of(lights: FramesLike, n: int = N_FRAMES) -> CosmeticMap:
     """The producer of ``cosmetic``.
 
     Raises
     ------
     DataError : the frames have bands or no time axis, or neither plane
     """
-    if isinstance(lights, xr.Dataset):
-        plane = next((name for name in ("adu", "image") if name in lights), None)
-        if plane is None:
-            raise DataError(f"no plane adu or image here; known: {', '.join(map(str, lights.data_vars))}")
-        frames = as_producer(lights, (plane,))
-    else:
-        frames = as_producer(lights)
-        plane = next(name for name in ("adu", "image", *frames.planes) if name in frames.planes)
-    if not frames.grid.timed or frames.grid.bands is not None:
-        raise DataError("the cosmetic map is made from raw frames (time, y, x), before debayering and stacking")
+    frames, plane, _ = frames_in(lights, "cosmetic", RAW, timed=True, mosaic=True, flags=False)
     return cosmetic_map(Held(LowerQuartile(frames, plane, n)), _least_noise(frames, plane))
 
 

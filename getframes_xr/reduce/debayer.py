@@ -28,8 +28,8 @@ from getframes_xr.core.wcs_text import wcs_on
 from getframes_xr.core.window import Grid, Span, Window
 from getframes_xr.engine.ask import Ask, Few, Given, every
 from getframes_xr.engine.producer import Producer, with_flags
+from getframes_xr.face.frames_in import FramesLike, frames_in
 from getframes_xr.face.lazy import lazy
-from getframes_xr.reduce.stack import producer_with_flags, sample_plane
 
 Method = Literal["superpixel", "bilinear"]
 _NAN = np.float32(np.nan)
@@ -177,7 +177,7 @@ class Debayered(Producer):
         return dataclasses.replace(self, parent=self.parent.select(positions))
 
 
-def debayer(frames: xr.Dataset | xr.DataArray, method: Method = "superpixel") -> xr.Dataset:
+def debayer(frames: FramesLike, method: Method = "superpixel") -> xr.Dataset:
     """Bands red, green, blue of frames with a colour filter array; lazy.
 
     Parameters
@@ -196,5 +196,5 @@ def debayer(frames: xr.Dataset | xr.DataArray, method: Method = "superpixel") ->
     """
     if method not in get_args(Method):
         raise OptionError("debayer method", method, ", ".join(get_args(Method)))
-    plane = sample_plane(frames)
-    return lazy(Debayered(producer_with_flags(frames, plane), method, plane))
+    producer, plane, _ = frames_in(frames, "debayer")
+    return lazy(Debayered(producer, method, plane))

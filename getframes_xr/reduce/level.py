@@ -24,8 +24,9 @@ from getframes_xr.core.vocabulary import BAND, COLOUR_BANDS, PLANES, Flag, Plane
 from getframes_xr.core.window import Grid, Span, Window
 from getframes_xr.engine.ask import Ask, Few, Given, every
 from getframes_xr.engine.producer import Producer, with_flags
+from getframes_xr.face.frames_in import FramesLike, frames_in
 from getframes_xr.face.lazy import lazy
-from getframes_xr.reduce.stack import by_frame, producer_with_flags, sample_plane
+from getframes_xr.face.tables import by_frame
 
 
 @kernel
@@ -112,7 +113,7 @@ class Levelled(Producer):
         return dataclasses.replace(self, parent=self.parent.select(positions), **own)
 
 
-def level(frames: xr.Dataset | xr.DataArray, moves: xr.Dataset) -> xr.Dataset:
+def level(frames: FramesLike, moves: xr.Dataset) -> xr.Dataset:
     """Take the sky off calibrated frames and bring them to one transparency; lazy.
 
     Parameters
@@ -131,11 +132,8 @@ def level(frames: xr.Dataset | xr.DataArray, moves: xr.Dataset) -> xr.Dataset:
     missing = [name for name in ("transparency", "sky", "used") if name not in moves]
     if missing:
         raise DataError(f"moves hold no {', '.join(missing)}; make them with normalise(stars, moves)")
-    plane = sample_plane(frames)
-    producer = producer_with_flags(frames, plane)
+    producer, plane, _ = frames_in(frames, "level", timed=True)
     grid = producer.grid
-    if not grid.timed:
-        raise DataError("level needs frames along time; these have none")
     wanted = COLOUR_BANDS if grid.cfa is not None else (grid.bands or ("mono",))
     known = [str(band) for band in moves[BAND].values] if BAND in moves.coords else ["mono"]
     if not set(wanted) <= set(known):

@@ -23,8 +23,9 @@ from getframes_xr.engine.collapse import Rule
 from getframes_xr.engine.held import Held
 from getframes_xr.engine.producer import Producer, with_flags
 from getframes_xr.engine.reduction import Batch, Reduction
+from getframes_xr.face.frames_in import FramesLike, frames_in
 from getframes_xr.face.lazy import lazy
-from getframes_xr.reduce.stack import producer_with_flags, sample_plane, stacked
+from getframes_xr.reduce.stack import stacked
 
 _STRIP_ROWS = 256
 
@@ -128,7 +129,7 @@ class Equalised(Producer):
         return Patch(window, {"image": image, **patch.planes})
 
 
-def master(frames: xr.Dataset | xr.DataArray, *, reject: Rule | None = None, equalise: bool = False) -> xr.Dataset:
+def master(frames: FramesLike, *, reject: Rule | None = None, equalise: bool = False) -> xr.Dataset:
     """One image of bias, dark or flat frames; lazy.
 
     Parameters
@@ -146,10 +147,7 @@ def master(frames: xr.Dataset | xr.DataArray, *, reject: Rule | None = None, equ
     ------
     DataError : no frames, or no plane ``adu`` or ``image``
     """
-    plane = sample_plane(frames)
-    producer = producer_with_flags(frames, plane)
+    producer, plane, _ = frames_in(frames, "master", timed=True)
     if equalise:
-        if not producer.grid.timed:
-            raise DataError("master needs frames along time; these have none")
         producer, plane = Equalised(producer, Held(FrameLevels(producer, plane)), plane), "image"
     return lazy(stacked(producer, plane, reject))

@@ -13,11 +13,13 @@ import xarray as xr
 
 from getframes_xr.core.errors import DataError, OptionError
 from getframes_xr.core.patch import Array
-from getframes_xr.core.vocabulary import BAND, TIME
+from getframes_xr.core.vocabulary import BAND
 from getframes_xr.core.window import Grid
 from getframes_xr.engine.collapse import RULES, Rule, Stacked
 from getframes_xr.engine.producer import Producer, Selected
-from getframes_xr.face.lazy import as_producer, lazy
+from getframes_xr.face.frames_in import FramesLike, frames_in
+from getframes_xr.face.lazy import lazy
+from getframes_xr.face.tables import by_frame
 from getframes_xr.reduce.reject.noise_model import NoiseModel
 from getframes_xr.reduce.reject.sigma_clip import SigmaClip
 from getframes_xr.reduce.reject.winsor import Winsor
@@ -26,9 +28,7 @@ FEW_FRAMES = 10
 Weights = xr.DataArray | xr.Dataset | Array | list[float]
 
 
-def stack(
-    frames: xr.Dataset | xr.DataArray, *, reject: Rule | None = None, weights: Weights | None = None
-) -> xr.Dataset:
+def stack(frames: FramesLike, *, reject: Rule | None = None, weights: Weights | None = None) -> xr.Dataset:
     """Collapse frames along time; lazy.
 
     Parameters
@@ -49,8 +49,8 @@ def stack(
     DataError : no frame is left, weights do not fit the frames, a repeated ``frame``
     OptionError : weights for a rule that takes none, a ``reject`` that is no rule
     """
-    plane = sample_plane(frames)
-    return lazy(stacked(producer_with_flags(frames, plane), plane, reject, weights))
+    producer, plane, _ = frames_in(frames, "stack", timed=True)
+    return lazy(stacked(producer, plane, reject, weights))
 
 
 def stacked(producer: Producer, plane: str, reject: Rule | None = None, weights: Weights | None = None) -> Stacked:
@@ -93,28 +93,6 @@ def default_rule(grid: Grid, units: str) -> Rule:
     return model if known and not sky_is_off else Winsor()
 
 
-def sample_plane(frames: xr.Dataset | xr.DataArray) -> str:
-    """The plane to work on: ``image``, else ``adu``.
-
-    Raises
-    ------
-    DataError : there is neither
-    """
-    if isinstance(frames, xr.DataArray):
-        return "adu" if frames.dtype.kind in "iu" else "image"
-    for name in ("image", "adu"):
-        if name in frames:
-            return name
-    raise DataError(f"no plane 'image' or 'adu' here; known: {', '.join(map(str, frames.data_vars))}")
-
-
-def producer_with_flags(frames: xr.Dataset | xr.DataArray, plane: str) -> Producer:
-    """The producer of one plane of some frames, with their ``flags`` where they have them."""
-    if isinstance(frames, xr.DataArray):
-        return as_producer(frames.rename(plane), (plane,))
-    return as_producer(frames, (plane, "flags") if "flags" in frames else (plane,))
-
-
 def used_frames(grid: Grid) -> Array:
     """Which frames may be used, bool (time,): the column ``used``, else ``verified``, else all."""
     columns = grid.columns or {}
@@ -149,26 +127,3 @@ def weights_of(weights: Weights, grid: Grid) -> Array:
     if not np.isfinite(values).all() or (values < 0).any():
         raise DataError("weights must be numbers >= 0; a frame of weight 0 is left out")
     return values[:, 0] if values.ndim == 2 and values.shape[1] == 1 else values
-
-
-def by_frame(table: xr.DataArray, grid: Grid) -> Array:
-    """Rows of a table on ``time`` for the frames of a grid, matched by ``frame`` (by place where it has none).
-
-    Raises
-    ------
-    DataError : the table is lazy, or does not know a frame
-    """
-    if table.chunks is not None:
-        raise DataError("this table is lazy; call .load() on it first")
-    values = table.transpose(TIME, ...).values
-    if "frame" not in table.coords:
-        if len(values) != grid.n_frames:
-            raise DataError(f"the table has {len(values)} rows and no 'frame', the frames are {grid.n_frames}")
-        return np.asarray(values)
-    known, wanted = table["frame"].values.astype(np.int64), grid.column("frame")
-    order = np.argsort(known, kind="stable")
-    at = np.searchsorted(known, wanted, sorter=order).clip(max=len(known) - 1)
-    missing = wanted[known[order[at]] != wanted]
-    if len(missing):
-        raise DataError(f"the table has no row for frame {missing[0]} ({len(missing)} of {len(wanted)} frames)")
-    return np.asarray(values[order[at]])

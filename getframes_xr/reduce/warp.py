@@ -24,7 +24,9 @@ from getframes_xr.core.vocabulary import PLANES, UNUSABLE, Flag, Plane
 from getframes_xr.core.window import Grid, Span, Window
 from getframes_xr.engine.ask import Ask, Few, Given, every, some
 from getframes_xr.engine.producer import Producer, with_flags
+from getframes_xr.face.frames_in import FramesLike, frames_in
 from getframes_xr.face.lazy import lazy
+from getframes_xr.face.tables import by_frame
 from getframes_xr.reduce.canvas import Canvas, canvas_spans, reference_wcs
 from getframes_xr.reduce.interpolation import (
     TAPS,
@@ -36,7 +38,6 @@ from getframes_xr.reduce.interpolation import (
     warp_flags,
     warp_plane,
 )
-from getframes_xr.reduce.stack import by_frame, producer_with_flags, sample_plane
 
 _EXTRA_PX = 1  # more than rounding of positions (1e-9 px) can ever need
 
@@ -167,10 +168,10 @@ class Warped(Producer):
 
 
 def warp(
-    frames: xr.Dataset | xr.DataArray,
+    frames: FramesLike,
     moves: xr.Dataset,
     kernel: Interpolation = "bicubic",
-    canvas: Canvas | xr.Dataset | xr.DataArray = "reference",
+    canvas: Canvas | FramesLike = "reference",
 ) -> xr.Dataset:
     """Resample frames onto one grid by their moves; lazy.
 
@@ -195,8 +196,7 @@ def warp(
     """
     if kernel not in TAPS:
         raise OptionError("warp kernel", kernel, ", ".join(TAPS))
-    plane = sample_plane(frames)
-    producer = producer_with_flags(frames, plane)
+    producer, plane, _ = frames_in(frames, "warp", timed=True)
     transforms, columns = _moves(moves, producer.grid)
     y, x = canvas_spans(canvas, transforms, producer.grid.y, producer.grid.x)
     wcs = reference_wcs(moves, producer.grid)

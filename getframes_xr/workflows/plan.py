@@ -11,13 +11,14 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from textwrap import fill
 from typing import Any, Final
 
 import numpy as np
 import xarray as xr
 
+from getframes_xr.core.errors import DataError
 from getframes_xr.core.patch import Patch
-from getframes_xr.core.vocabulary import X, Y
 from getframes_xr.core.window import Window
 from getframes_xr.engine.held import held_below
 from getframes_xr.engine.producer import Producer
@@ -36,7 +37,8 @@ from getframes_xr.face.forecast import (
     tiles_of,
 )
 from getframes_xr.face.foreign import foreign_below
-from getframes_xr.face.lazy import as_producer, lazy, run
+from getframes_xr.face.frames_in import FramesLike, as_producer, dataset_in, planes_of
+from getframes_xr.face.lazy import lazy, run
 from getframes_xr.io.store import save_frames
 
 SAMPLES: Final = 24  # windows that are looked at to count bytes
@@ -155,7 +157,12 @@ class Plan:
             ("", f"{forecast.threads} x {text_of_bytes(forecast.per_task)} in tasks, most in {self.dominates}")
         )
         lines.append(("knob", self.knob))
-        return "\n".join(f"{name:<12}{text}"[:80].rstrip() for name, text in lines)
+        return "\n".join(_wrapped(name, text) for name, text in lines)
+
+
+def _wrapped(name: str, text: str) -> str:
+    """One line of a plan, its further lines under its text."""
+    return fill(text, 80, initial_indent=f"{name:<12}", subsequent_indent=" " * 12)
 
 
 class _Into:
@@ -195,7 +202,7 @@ def _like(made: xr.DataArray, shown: xr.DataArray) -> Any:
     return made.values.reshape(shown.shape)
 
 
-def plan(data: xr.Dataset | xr.DataArray, memory: str | int | None = None) -> Plan:
+def plan(data: FramesLike, memory: str | int | None = None) -> Plan:
     """What a run over ``data`` will do and take; nothing is computed.
 
     Parameters
@@ -212,14 +219,18 @@ def plan(data: xr.Dataset | xr.DataArray, memory: str | int | None = None) -> Pl
     ------
     PlanError : it does not fit; names the budget, the forecast and the knob to turn
     OptionError : ``memory`` is no size
-    DataError : ``data`` are no frames
+    DataError : ``data`` are no frames, or an empty selection of some
     """
-    if isinstance(data, xr.DataArray):
-        data = data.to_dataset(name=data.name or ("adu" if data.dtype.kind in "iu" else "image"))
-    planes = tuple(str(name) for name, values in data.data_vars.items() if {Y, X} <= set(values.dims))
-    producer = as_producer(data, planes or None)
+    shown = dataset_in(data, "plan")
+    planes = tuple(planes_of(shown))
+    producer = as_producer(data, planes)
+    if 0 in producer.grid.shape(producer.grid.window):
+        sizes = ", ".join(f"{dim} {size}" for dim, size in shown[planes[0]].sizes.items())
+        raise DataError(
+            f"there is nothing to plan: the selection is empty ({sizes}); choose at least one frame and pixel"
+        )
     within = budget(memory)
-    return Plan(data, producer, planes, within, choose(producer, planes, within=within))
+    return Plan(shown, producer, planes, within, choose(producer, planes, within=within))
 
 
 __all__ = ["Choice", "Forecast", "Plan", "choose", "memory", "plan", "tiles_of"]

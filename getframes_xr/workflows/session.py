@@ -34,7 +34,7 @@ from getframes_xr.core.errors import DataError, RegistrationError
 from getframes_xr.core.options import Options
 from getframes_xr.core.verdict import Reason, Verdicts, counted
 from getframes_xr.core.vocabulary import Flag
-from getframes_xr.face.lazy import as_producer
+from getframes_xr.face.frames_in import as_producer
 from getframes_xr.face.tables import loaded
 from getframes_xr.io.image import save_image
 from getframes_xr.io.pictures import save_png

@@ -15,7 +15,8 @@ from getframes_xr.core.window import Grid, Span, Window
 from getframes_xr.engine.collapse import Stacked
 from getframes_xr.engine.producer import ArrayFrames, Producer
 from getframes_xr.engine.reduction import BLOCK_RANKS, Folded, Partial, folded
-from getframes_xr.face.lazy import as_producer, lazy
+from getframes_xr.face.frames_in import as_producer
+from getframes_xr.face.lazy import lazy
 from getframes_xr.reduce.calibrate import Calibrated
 from getframes_xr.reduce.splat.splat import Splatted, splat
 

@@ -24,7 +24,8 @@ from getframes_xr.engine.held import Held
 from getframes_xr.engine.producer import ArrayFrames, Producer, Selected
 from getframes_xr.face.block import Selection
 from getframes_xr.face.foreign import DaskFrames
-from getframes_xr.face.lazy import as_producer, compute, lazy, producer_of, run
+from getframes_xr.face.frames_in import as_producer, producer_of
+from getframes_xr.face.lazy import compute, lazy, run
 from getframes_xr.face.tables import Column, loaded, per_frame
 from tests.strategies import tilings
 

@@ -23,7 +23,8 @@ from getframes_xr.core.vocabulary import Plane
 from getframes_xr.core.window import Grid, Window
 from getframes_xr.engine.ask import Ask, Few, Given, every
 from getframes_xr.engine.producer import Producer
-from getframes_xr.face.lazy import as_producer, lazy
+from getframes_xr.face.frames_in import as_producer
+from getframes_xr.face.lazy import lazy
 
 THREADS = 2
 FRAMES = 40

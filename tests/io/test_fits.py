@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from getframes_xr.core.errors import DataError
 from getframes_xr.core.window import Span, Window
-from getframes_xr.face.lazy import producer_of
+from getframes_xr.face.frames_in import producer_of
 from getframes_xr.io import fits_pixels
 from getframes_xr.io.fits import Cards, bytes_read, read_header, scan, scan_all
 from getframes_xr.io.fits_pixels import CACHE, DecodedCache, FitsSource, read_image

@@ -140,7 +140,7 @@ def test_frames_are_no_image_and_an_image_no_frames(tmp_path):
         save_image(frames_of_a_night().rename(adu="image"), tmp_path / "a.fits")
     with pytest.raises(DataError, match="no plane 'image'"):
         save_image(frames_of_a_night(), tmp_path / "a.fits")
-    with pytest.raises(DataError, match="time axis"):
+    with pytest.raises(DataError, match="needs frames along time"):
         save_fits_frames(product(())[0], tmp_path / "n")
 
 

@@ -28,7 +28,8 @@ from getframes_xr.detector.stages.persistence import Persistence
 from getframes_xr.engine.ask import Given
 from getframes_xr.engine.producer import ArrayFrames, Producer
 from getframes_xr.face.budget import memory
-from getframes_xr.face.lazy import as_producer, lazy, producer_of
+from getframes_xr.face.frames_in import as_producer, producer_of
+from getframes_xr.face.lazy import lazy
 from getframes_xr.io import store as store_module
 from getframes_xr.io.shards import Layout, ShardWriter, read_box, shard_shape
 from getframes_xr.io.store import Progress, save_frames, verify
@@ -352,7 +353,7 @@ def test_frames_are_not_saved_onto_their_own_source(tmp_path: Path) -> None:
 def test_bad_arguments_have_one_clear_line(tmp_path: Path) -> None:
     with pytest.raises(OptionError, match="codec='best'"):
         save_frames(lazy(frames()), tmp_path / "a.zarr", codec="best")  # type: ignore[arg-type]
-    with pytest.raises(DataError, match="nothing to save"):
+    with pytest.raises(DataError, match="save_frames needs planes with the dims y and x"):
         save_frames(xr.Dataset({"table": ("time", [1.0])}), tmp_path / "a.zarr")
     with pytest.raises(DataError, match="nothing to save"):
         save_frames(lazy(frames()).isel(time=slice(0, 0)), tmp_path / "a.zarr")

@@ -26,7 +26,8 @@ from getframes_xr.engine.held import Held
 from getframes_xr.engine.producer import ArrayFrames, Producer, Selected
 from getframes_xr.engine.reduction import Partial, folded
 from getframes_xr.engine.shifted import Shifted
-from getframes_xr.face.lazy import as_producer, lazy
+from getframes_xr.face.frames_in import as_producer
+from getframes_xr.face.lazy import lazy
 from getframes_xr.io.formats.ser import CFA, HEADER, MAGIC
 from getframes_xr.io.image import save_fits_frames
 from getframes_xr.io.store import save_frames

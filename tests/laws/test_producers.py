@@ -27,7 +27,8 @@ from getframes_xr.engine.held import Handed, Held, handed, held_below
 from getframes_xr.engine.producer import Producer
 from getframes_xr.engine.reduction import Reduction
 from getframes_xr.face.foreign import DaskFrames, foreign_below
-from getframes_xr.face.lazy import as_producer, lazy
+from getframes_xr.face.frames_in import as_producer
+from getframes_xr.face.lazy import lazy
 from getframes_xr.reduce.splat.splat import splat
 from tests.laws import producer_laws as laws
 from tests.laws.producer_laws import asked_of, identical, whole

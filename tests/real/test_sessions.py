@@ -10,7 +10,7 @@ from astropy.wcs import WCS
 
 from getframes_xr.core.wcs_text import wcs_cards
 from getframes_xr.core.window import Span, Window
-from getframes_xr.face.lazy import producer_of
+from getframes_xr.face.frames_in import producer_of
 from getframes_xr.io.fits_pixels import read_image
 from getframes_xr.io.frames import open_frames
 from getframes_xr.io.session import open_session

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from getframes_xr.core.errors import DataError
 from getframes_xr.core.vocabulary import Flag
 from getframes_xr.core.window import Span, Window
-from getframes_xr.face.lazy import as_producer, lazy
+from getframes_xr.face.frames_in import as_producer
+from getframes_xr.face.lazy import lazy
 from getframes_xr.reduce.calibrate import calibrate
 from getframes_xr.reduce.master import master
 from tests.frames import held_frames

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from getframes_xr.core.errors import DataError, OptionError
 from getframes_xr.core.vocabulary import Flag
 from getframes_xr.core.window import Window
-from getframes_xr.face.lazy import as_producer, lazy
+from getframes_xr.face.frames_in import as_producer
+from getframes_xr.face.lazy import lazy
 from getframes_xr.reduce.cosmetic import CosmeticMap, LowerQuartile, cosmetic
 from tests.frames import held_frames
 from tests.reduce.night import night
@@ -113,7 +114,7 @@ def test_bad_input_is_refused():
     made = night(3, (30, 30))
     with pytest.raises(OptionError, match="n="):
         cosmetic(lazy(raw(made)), 0)
-    with pytest.raises(DataError, match="adu or image"):
+    with pytest.raises(DataError, match="needs the plane .adu. or .image."):
         cosmetic(lazy(raw(made)).rename(adu="photons"))
     with pytest.raises(DataError, match="raw frames"):
         cosmetic(lazy(raw(made)).isel(time=0, drop=True))

@@ -10,7 +10,7 @@ import pytest
 from getframes_xr.core.window import Grid, Span, Window
 from getframes_xr.engine.collapse import Stacked
 from getframes_xr.engine.producer import ArrayFrames
-from getframes_xr.face.lazy import as_producer
+from getframes_xr.face.frames_in import as_producer
 from getframes_xr.reduce import reject
 from getframes_xr.reduce.binned import Binned
 from getframes_xr.reduce.calibrate import Calibrated

@@ -11,7 +11,8 @@ from getframes_xr.core.cfa import cfa_band
 from getframes_xr.core.errors import DataError
 from getframes_xr.core.vocabulary import Flag
 from getframes_xr.core.window import Span, Window
-from getframes_xr.face.lazy import as_producer, lazy
+from getframes_xr.face.frames_in import as_producer
+from getframes_xr.face.lazy import lazy
 from getframes_xr.reduce import reject
 from getframes_xr.reduce.level import level
 from getframes_xr.reduce.stack import stack

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from getframes_xr.core.errors import DataError
-from getframes_xr.face.lazy import as_producer, lazy
+from getframes_xr.face.frames_in import as_producer
+from getframes_xr.face.lazy import lazy
 from getframes_xr.reduce import reject
 from getframes_xr.reduce.calibrate import calibrate
 from getframes_xr.reduce.master import master

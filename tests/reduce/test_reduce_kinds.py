@@ -15,7 +15,8 @@ from getframes_xr.core.vocabulary import COLOUR_BANDS, Flag
 from getframes_xr.core.window import Span, Window
 from getframes_xr.engine.collapse import Samples
 from getframes_xr.engine.producer import ArrayFrames
-from getframes_xr.face.lazy import as_producer, lazy
+from getframes_xr.face.frames_in import as_producer
+from getframes_xr.face.lazy import lazy
 from getframes_xr.measure.registration import register
 from getframes_xr.reduce import reject
 from getframes_xr.reduce.binned import binned

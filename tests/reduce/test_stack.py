@@ -8,7 +8,8 @@ import xarray as xr
 
 import getframes_xr as gx
 from getframes_xr.core.errors import DataError, OptionError
-from getframes_xr.face.lazy import lazy, producer_of
+from getframes_xr.face.frames_in import producer_of
+from getframes_xr.face.lazy import lazy
 from getframes_xr.reduce import reject
 from getframes_xr.reduce.stack import stack
 from tests.frames import held_frames

@@ -12,7 +12,8 @@ from getframes_xr.core.errors import DataError, OptionError, RegistrationError
 from getframes_xr.core.vocabulary import Flag
 from getframes_xr.core.window import Span, Window
 from getframes_xr.engine.producer import Selected
-from getframes_xr.face.lazy import as_producer, lazy
+from getframes_xr.face.frames_in import as_producer
+from getframes_xr.face.lazy import lazy
 from getframes_xr.reduce import reject
 from getframes_xr.reduce.interpolation import lanczos_table, shift_weights
 from getframes_xr.reduce.stack import stack

@@ -36,7 +36,8 @@ from getframes_xr.face.budget import (
 )
 from getframes_xr.face.forecast import SLACK, choose, leaf_asks, tiles_of
 from getframes_xr.face.lazy import lazy
-from getframes_xr.workflows.plan import plan
+from getframes_xr.workflows.plan import _wrapped, plan
+from tests.laws import producers as cases
 
 
 @dataclass(frozen=True, eq=False)
@@ -275,3 +276,19 @@ def test_threads_are_those_dask_would_use() -> None:
 def test_what_is_no_frames_cannot_be_planned() -> None:
     with pytest.raises(DataError):
         plan(xr.Dataset({"table": ("source", [1.0])}))
+
+
+def test_an_empty_selection_is_refused_in_one_line() -> None:
+    frames = gx.lazy(cases.raw((3, 20, 30)))
+    for empty in (frames.isel(y=slice(0, 0)), frames.isel(time=slice(0, 0))):
+        with pytest.raises(DataError, match=r"nothing to plan: the selection is empty \(time \d, y \d+, x 30\)"):
+            gx.plan(empty)
+
+
+def test_the_lines_of_a_plan_are_wrapped_and_keep_the_knob() -> None:
+    knob = "give the workers fewer threads per worker, or a limit of 1.67 GiB or more; " * 2
+    lines = _wrapped("knob", knob).split("\n")
+    assert all(len(line) <= 80 for line in lines) and len(lines) > 1
+    assert " ".join(line[12:] for line in lines).split() == knob.split()
+    assert lines[0].startswith("knob        give") and all(line.startswith(" " * 12 + "") for line in lines[1:])
+    assert _wrapped("", "256 MiB before work begins") == " " * 12 + "256 MiB before work begins"

@@ -50,6 +50,9 @@ class SerFrames(Producer):
         known = (os.path.basename(self.path), self.size, self.changed_ns, self.pixel, self.fingerprint)
         return digest("SerFrames", code_version(), self.grid, known)
 
+    def label(self) -> str:
+        return f"SerFrames: {os.path.basename(self.path)}, {np.dtype(self.pixel).name}"
+
     @cached_property
     def planes(self) -> Mapping[str, Plane]:
         return {"adu": Plane(np.dtype(self.pixel).newbyteorder("="), "adu")}

@@ -24,7 +24,8 @@ from getframes_xr.engine.ask import Ask, Few, Given, every
 from getframes_xr.engine.held import Held
 from getframes_xr.engine.producer import Producer
 from getframes_xr.engine.reduction import BLOCK_RANKS, Batch, Reduction
-from getframes_xr.face.lazy import as_producer, lazy
+from getframes_xr.face.frames_in import FramesLike, as_producer, dataset_in, frames_in
+from getframes_xr.face.lazy import lazy
 from getframes_xr.reduce.canvas import canvas_spans
 from getframes_xr.reduce.splat.deposit import PLAIN_SUMS, RING_PX, deposit_plain, group_image, middle
 from getframes_xr.reduce.splat.moves import Moves, read_moves
@@ -36,30 +37,6 @@ def number_of_groups(frames: int) -> int:
     if frames < 3:
         return frames
     return 5 if frames >= 40 else max(3, frames // 8)
-
-
-def clean_frames(clean: xr.Dataset | xr.DataArray) -> Producer:
-    """The calibrated frames as a producer of `image` (and `flags`).
-
-    Raises
-    ------
-    DataError : no plane `image`, no time axis, or bands already (debayered frames are stacked with ``stack``)
-    """
-    planes = None
-    if isinstance(clean, xr.Dataset):
-        if "image" not in clean:
-            raise DataError(
-                f"no plane image to deposit (here: {', '.join(map(str, clean.data_vars))}); calibrate first"
-            )
-        planes = ("image", "flags") if "flags" in clean else ("image",)
-    producer = as_producer(clean, planes)
-    if "image" not in producer.planes:
-        raise DataError("no plane image to deposit: raw ADU frames are calibrated first")
-    if not producer.grid.timed:
-        raise DataError("frames along time are needed; this is a single image")
-    if producer.grid.bands is not None:
-        raise DataError("frames with bands are warped and stacked (gx.stack); only raw mosaics and mono are deposited")
-    return producer
 
 
 @dataclass
@@ -212,7 +189,7 @@ class FirstImage(Producer):
         return images + self.bytes_of(window, set(self.planes) - planes)
 
 
-def first_image(clean: xr.Dataset | xr.DataArray, moves: xr.Dataset) -> xr.Dataset:
+def first_image(clean: FramesLike, moves: xr.Dataset) -> xr.Dataset:
     """The robust first image on the union canvas, lazily.
 
     Parameters
@@ -230,7 +207,7 @@ def first_image(clean: xr.Dataset | xr.DataArray, moves: xr.Dataset) -> xr.Datas
     DataError : frames or moves cannot be used together
     RegistrationError : none of the frames is used
     """
-    frames = clean_frames(clean)
+    frames = frames_in(clean, "first_image", ("image",), timed=True, mosaic=True).producer
     table = read_moves(moves, frames.grid, frames.planes["image"].units or "adu")
     return lazy(FirstImage.of(frames, table, *canvas_spans("union", table.transforms, frames.grid.y, frames.grid.x)))
 
@@ -241,7 +218,7 @@ def read_first(first: xr.Dataset | None, frames: Producer, moves: Moves) -> Prod
     Parameters
     ----------
     first : Dataset of ``first_image(clean, moves)``, lazy, loaded or opened from a store; None makes it
-    frames, moves : of ``clean_frames`` and ``read_moves``
+    frames, moves : the calibrated frames, and their table of ``read_moves``
 
     Returns
     -------
@@ -255,6 +232,7 @@ def read_first(first: xr.Dataset | None, frames: Producer, moves: Moves) -> Prod
         return Held(
             FirstImage.of(frames, moves, *canvas_spans("union", moves.transforms, frames.grid.y, frames.grid.x))
         )
+    first = dataset_in(first, "first=")
     if not {"image", "count"} <= set(first.data_vars):
         raise DataError("first must be the Dataset of first_image(clean, moves): image and count")
     picture = as_producer(first, ("image", "count"))

@@ -30,9 +30,10 @@ from getframes_xr.core.window import Grid, Span, Window
 from getframes_xr.engine.ask import Ask, Few, Given, every
 from getframes_xr.engine.held import Held
 from getframes_xr.engine.producer import ArrayFrames, Producer
+from getframes_xr.face.frames_in import FramesLike, frames_in
 from getframes_xr.face.lazy import lazy
 from getframes_xr.face.tables import loaded
-from getframes_xr.reduce.splat.first_image import clean_frames, read_first
+from getframes_xr.reduce.splat.first_image import read_first
 from getframes_xr.reduce.splat.line_fit import FINE_PX, N_ANGLES, refine, strongest_line
 from getframes_xr.reduce.splat.moves import Moves, read_moves
 from getframes_xr.reduce.splat.residual_bins import ResidualBins, frames_per_task
@@ -223,7 +224,7 @@ def _erase(counts: Array, bin_px: int, bin_y: int, bin_x: int, line: Line, margi
     counts[np.abs(across) <= line.half_width_px + margin_px] = 0
 
 
-def find_lines(clean: xr.Dataset | xr.DataArray, moves: xr.Dataset, first: xr.Dataset | None = None) -> xr.Dataset:
+def find_lines(clean: FramesLike, moves: xr.Dataset, first: xr.Dataset | None = None) -> xr.Dataset:
     """Lines (trails) of every used frame, lazily.
 
     Parameters
@@ -243,7 +244,7 @@ def find_lines(clean: xr.Dataset | xr.DataArray, moves: xr.Dataset, first: xr.Da
     DataError : frames, moves and first image cannot be used together
     RegistrationError : none of the frames is used
     """
-    frames = clean_frames(clean)
+    frames = frames_in(clean, "find_lines", ("image",), timed=True, mosaic=True).producer
     table = read_moves(moves, frames.grid, frames.planes["image"].units or "adu")
     picture = read_first(first, frames, table)
     held = picture if isinstance(picture, Held | ArrayFrames) else Held(picture)  # read many times

@@ -29,10 +29,11 @@ from getframes_xr.core.window import Grid, Span, Window
 from getframes_xr.engine.ask import Ask, Few, every
 from getframes_xr.engine.producer import Producer
 from getframes_xr.engine.reduction import BLOCK_RANKS, Batch, Reduction
+from getframes_xr.face.frames_in import FramesLike, frames_in
 from getframes_xr.face.lazy import lazy
 from getframes_xr.reduce.canvas import Canvas, canvas_spans, reference_wcs
 from getframes_xr.reduce.splat.deposit import CHECKED_SUMS, RING_PX, deposit_checked, finish
-from getframes_xr.reduce.splat.first_image import clean_frames, read_first
+from getframes_xr.reduce.splat.first_image import read_first
 from getframes_xr.reduce.splat.lines import mark_line, read_lines
 from getframes_xr.reduce.splat.moves import Moves, read_moves
 from getframes_xr.reduce.splat.tiles import (
@@ -244,7 +245,7 @@ class Splatted(Reduction):
 
 
 def splat(
-    clean: xr.Dataset | xr.DataArray,
+    clean: FramesLike,
     moves: xr.Dataset,
     *,
     first: xr.Dataset | None = None,
@@ -252,7 +253,7 @@ def splat(
     reject: bool = True,
     tolerance: float = 4.0,
     kappa: float = 4.0,
-    canvas: Canvas | xr.Dataset | xr.DataArray = "union",
+    canvas: Canvas | FramesLike = "union",
 ) -> xr.Dataset:
     """Stack raw mosaics or mono frames by depositing their samples; lazily.
 
@@ -287,7 +288,7 @@ def splat(
         raise OptionError("kappa", kappa, "> 0")
     if not tolerance >= 0:
         raise OptionError("tolerance", tolerance, ">= 0")
-    frames = clean_frames(clean)
+    frames = frames_in(clean, "splat", ("image",), timed=True, mosaic=True).producer
     table = read_moves(moves, frames.grid, frames.planes["image"].units or "adu")
     spans = canvas_spans(canvas, table.transforms, frames.grid.y, frames.grid.x)
     rejects = reject and len(table) >= FEWEST_FOR_REJECTION

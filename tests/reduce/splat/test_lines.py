@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from getframes_xr.core.errors import DataError
 from getframes_xr.core.window import Span
-from getframes_xr.face.lazy import as_producer
+from getframes_xr.face.frames_in import as_producer
 from getframes_xr.reduce.splat.first_image import first_image
 from getframes_xr.reduce.splat.line_fit import angle_table, line_significance, radon, refine, strongest_line
 from getframes_xr.reduce.splat.lines import (

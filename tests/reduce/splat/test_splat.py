@@ -16,7 +16,8 @@ from getframes_xr.core.errors import DataError, OptionError, RegistrationError
 from getframes_xr.core.vocabulary import Flag
 from getframes_xr.core.window import Span, Window
 from getframes_xr.engine.producer import ArrayFrames
-from getframes_xr.face.lazy import as_producer, lazy
+from getframes_xr.face.frames_in import as_producer
+from getframes_xr.face.lazy import lazy
 from getframes_xr.reduce.splat.first_image import FirstImage, first_image, number_of_groups
 from getframes_xr.reduce.splat.moves import inverse_gain, read_moves
 from getframes_xr.reduce.splat.splat import Splatted, splat
