@@ -2,32 +2,26 @@
 
 Frames do not know who computes them, so a cluster gives the same bytes. Three things make it work well: every worker
 loads the package and its kernels before its first task, the budget of a task is 0.6 of the smallest worker's limit
-(above that dask spills), and the allocator is mended. The nanny starts workers with MALLOC_TRIM_THRESHOLD_ = 64 kB;
-setting that variable to anything ends glibc's own adapting of the mmap threshold, so that every array above 128 kB is
-mapped, cleared and unmapped again: temporaries of 1 MB took 17 times the CPU, of 16 MB 3 times. Workers started here
-run without it; for others the plugin sets both thresholds to what glibc would have adapted to.
+(above that dask spills), and the allocator is mended (``core/allocator``): the nanny starts workers with
+MALLOC_TRIM_THRESHOLD_ = 64 kB, which costs most of the CPU. Workers started here run without it; for others the plugin
+sets both thresholds to what glibc would have adapted to.
 """
 
 from __future__ import annotations
 
-import ctypes
 import os
-import sys
 from typing import Any, Final
 
 import dask
 import numpy as np
 from distributed import Client, WorkerPlugin
 
+from getframes_xr.core import allocator
 from getframes_xr.core.draws import Draws
 from getframes_xr.core.errors import OptionError
 from getframes_xr.core.window import Span
 from getframes_xr.face.budget import bytes_of_text
 
-MMAP_BYTES: Final = 32 * 2**20  # glibc's own maximum of the adapted threshold
-TRIM_BYTES: Final = 2 * MMAP_BYTES
-_TRIM_VARIABLE: Final = "MALLOC_TRIM_THRESHOLD_"
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of <malloc.h>
 CONNECT_S: Final = 10
 _PLUGIN: Final = "getframes-xr"
 
@@ -38,16 +32,8 @@ class LoadPackage(WorkerPlugin):  # type: ignore[misc]  # distributed is not typ
     name = _PLUGIN
 
     def setup(self, worker: Any) -> None:
-        mend_allocator()
+        allocator.mend()
         warm()
-
-
-def mend_allocator() -> bool:
-    """Undo what ``MALLOC_TRIM_THRESHOLD_`` does to large arrays; True where there was something to undo."""
-    if _TRIM_VARIABLE not in os.environ or "MALLOC_MMAP_THRESHOLD_" in os.environ or sys.platform != "linux":
-        return False
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # not every C library has it
-    return mallopt is not None and bool(mallopt(_M_MMAP_THRESHOLD, MMAP_BYTES) & mallopt(_M_TRIM_THRESHOLD, TRIM_BYTES))
 
 
 def warm() -> None:
@@ -96,7 +82,7 @@ def client(
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise OptionError(name, value, "1 or more")
         environment = dict(dask.config.get("distributed.nanny.pre-spawn-environ", {}))
-        environment.pop(_TRIM_VARIABLE, None)
+        environment.pop(allocator.TRIM_VARIABLE, None)
         with dask.config.set({"distributed.nanny.pre-spawn-environ": environment}):
             found = Client(
                 n_workers=count,
@@ -109,4 +95,4 @@ def client(
     return found
 
 
-__all__ = ["LoadPackage", "client", "mend_allocator", "warm"]
+__all__ = ["LoadPackage", "client", "warm"]

@@ -22,6 +22,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from getframes_xr.core import allocator
 from getframes_xr.core.digest import code_version, digest
 from getframes_xr.core.errors import OptionError, StoreError
 
@@ -189,6 +190,7 @@ class RunFolder:
             write_whole(mark, key)
         except OSError as error:
             raise StoreError(f"cannot write {product}: {error.strerror}; free space or choose another --out") from error
+        allocator.trim()  # what the phase has freed is not the next one's base
         seconds = round(time.monotonic() - started, 3)
         self.phases[name] = {"key": key, "seconds": seconds, "skipped": False}
         self.say("PhaseFinished", phase=name, key=key, seconds=seconds)

@@ -29,6 +29,7 @@ import numpy as np
 import xarray as xr
 from pydantic import Field
 
+from getframes_xr.core import allocator
 from getframes_xr.core.digest import code_version
 from getframes_xr.core.errors import DataError, RegistrationError
 from getframes_xr.core.options import Options
@@ -141,6 +142,7 @@ def reduce_session(
     StoreError : the run folder is in use, holds another recipe, or cannot be written
     OptionError : ``from_phase`` is no phase
     """
+    allocator.few_arenas()
     options = options or ReduceOptions()
     folder_of = {"darks": darks, "flats": flats, "biases": biases}
     elsewhere = {name: Path(path).resolve() for name, path in folder_of.items() if path is not None}
