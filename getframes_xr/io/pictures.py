@@ -10,6 +10,7 @@ strength is solved so that the sky has a given dark grey. The linear product its
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -20,7 +21,7 @@ import xarray as xr
 from getframes_xr.core.errors import DataError, OptionError
 from getframes_xr.core.patch import Array, Patch
 from getframes_xr.core.wcs_text import has_matrix, wcs_cards
-from getframes_xr.core.window import Span, Window
+from getframes_xr.core.window import Grid, Span, Window
 from getframes_xr.engine.producer import Producer, Selected
 from getframes_xr.face.frames_in import SAMPLES, FramesLike, as_producer, dataset_in, planes_of
 from getframes_xr.face.lazy import run
@@ -30,6 +31,7 @@ SHOWN: Final = (*SAMPLES, "truth_electrons", "photons")  # the first of these is
 SKY_GREY: Final = 0.085
 MEASURED_PX: Final = 1024
 MOST_PX: Final = 1600
+STRIPS_AT_ONCE: Final = 4  # made before the first of them is drawn
 STRIP_PIXELS: Final = 2**17
 
 
@@ -214,17 +216,21 @@ def picture(
     longest = max(len(grid.y), len(grid.x))
     factor = 1 if max_px is None else -(-longest // max_px)
     rough = -(-longest // MEASURED_PX)
-    small = shrunk(producer, plane, factor)
-    measured = small if factor >= rough or max_px is not None else shrunk(producer, plane, rough)
-    stretch = stretch_of(measured, sky_grey=sky_grey, flat_sky=flat_sky)
-    ratio = factor / (factor if measured is small else rough)
+    alone = factor >= rough or max_px is not None  # the picture itself is small enough to measure the stretch on
+    small = shrunk(producer, plane, factor if alone else rough)
+    stretch = stretch_of(small, sky_grey=sky_grey, flat_sky=flat_sky)
+    ratio = 1.0 if alone else factor / rough
     top = 255 if bits == 8 else 65535
-    out = np.empty((*small.shape[1:], 3), np.uint8 if bits == 8 else np.uint16)
-    columns = (np.arange(small.shape[2]) + 0.5) * ratio - 0.5
-    for rows in Span(0, small.shape[1]).pieces(max(1, STRIP_PIXELS // small.shape[2])):
-        y = (rows.indices() + 0.5) * ratio - 0.5
-        values = stretch(small[:, rows.start : rows.stop].astype(np.float64), y, columns)
-        out[rows.start : rows.stop] = np.rint(values * top)
+    shape = small.shape[1:] if alone else shrunk_shape(grid, factor)
+    out = np.empty((*shape, 3), np.uint8 if bits == 8 else np.uint16)
+    columns = (np.arange(shape[1]) + 0.5) * ratio - 0.5
+    at = 0
+    for strip in [small] if alone else strips(producer, plane, factor):
+        for rows in Span(0, strip.shape[1]).pieces(max(1, STRIP_PIXELS // shape[1])):
+            y = (rows.shift(at).indices() + 0.5) * ratio - 0.5
+            values = stretch(strip[:, rows.start : rows.stop].astype(np.float64), y, columns)
+            out[at + rows.start : at + rows.stop] = np.rint(values * top)
+        at += strip.shape[1]
     return np.ascontiguousarray(out[::-1]) if mirrored(grid.wcs) else out
 
 
@@ -262,29 +268,55 @@ def mirrored(wcs: str | None) -> bool:
     return term(1, 1) * term(2, 2) - term(1, 2) * term(2, 1) < 0
 
 
-def shrunk(producer: Producer, plane: str, factor: int) -> Array:
-    """The image averaged over ``factor x factor`` blocks, float32 (band, y, x); NaN where a block saw nothing.
+def _step(grid: Grid, factor: int) -> int:
+    """Pixels of a block: whole 2 x 2 cells of a raw colour frame."""
+    return factor if grid.cfa is None or grid.bands is not None else 2 * -(-factor // 2)
 
-    A raw colour frame is shown as its 2x2 cells: red, the mean of the greens, blue.
+
+def shrunk_shape(grid: Grid, factor: int) -> tuple[int, int]:
+    """Rows and columns of an image averaged over blocks.
+
+    Raises
+    ------
+    DataError : the image is smaller than one block
+    """
+    step = _step(grid, factor)
+    ny, nx = len(grid.y) // step, len(grid.x) // step
+    if min(ny, nx) == 0:
+        raise DataError(f"an image of {len(grid.y)} x {len(grid.x)} pixels is too small to show")
+    return ny, nx
+
+
+def strips(producer: Producer, plane: str, factor: int) -> Iterator[Array]:
+    """The image averaged over ``factor x factor`` blocks, strip after strip, float32 (band, y, x); a few at a time.
+
+    NaN where a block saw nothing. A raw colour frame is shown as its 2 x 2 cells: red, the mean of the greens, blue.
 
     Raises
     ------
     DataError : the image is smaller than one block
     """
     grid = producer.grid
-    cells = 2 if grid.cfa is not None and grid.bands is None else 1
-    step = max(factor, cells) if cells == 1 else 2 * -(-factor // 2)
-    ny, nx = len(grid.y) // step, len(grid.x) // step
-    if min(ny, nx) == 0:
-        raise DataError(f"an image of {len(grid.y)} x {len(grid.x)} pixels is too small to show")
+    step, (ny, nx) = _step(grid, factor), shrunk_shape(grid, factor)
     rows = max(1, 4 * STRIP_PIXELS // (len(grid.x) * step)) * step
     windows = [
         Window(Span(0, 1), piece, Span(grid.x.start, grid.x.start + nx * step))
         for piece in Span(grid.y.start, grid.y.start + ny * step).pieces(rows)
     ]
     planes = [plane] + [name for name in ("count", "coverage") if name in producer.planes]
-    parts = run(producer, windows, planes, Shrink(plane, step, grid.cfa if cells == 2 else None))
-    return np.concatenate(parts, axis=1)
+    shrink = Shrink(plane, step, grid.cfa if grid.bands is None else None)
+    for first in range(0, len(windows), STRIPS_AT_ONCE):
+        yield from run(producer, windows[first : first + STRIPS_AT_ONCE], planes, shrink)
+
+
+def shrunk(producer: Producer, plane: str, factor: int) -> Array:
+    """All strips of ``strips`` in one array.
+
+    Raises
+    ------
+    DataError : the image is smaller than one block
+    """
+    return np.concatenate(list(strips(producer, plane, factor)), axis=1)
 
 
 @dataclass(frozen=True)
