@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import os
 import pickle
+import subprocess
+import sys
 import tracemalloc
 import typing
 from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,6 +26,7 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from getframes_xr.core.digest import digest
 from getframes_xr.core.errors import GetframesError, OptionError
 from getframes_xr.core.options import Family, Options, Registry, read_toml
 from getframes_xr.core.patch import Array, Patch
@@ -202,13 +206,80 @@ def every_option_tells(examples: Collection[Any], make: Callable[[Any], Producer
         assert known, f"no other value of {name} is known to the kit: let an example have one"
 
 
-def every_option_works(examples: Collection[Any], result: Callable[[Any], bytes], idle: Collection[str] = ()) -> None:
-    """Another value of any option changes what is made, for one example at least."""
+def every_option_works(
+    examples: Collection[Any], result: Callable[[Any], bytes], idle: Collection[str] = (), results: int = 2
+) -> None:
+    """Another value of any option, or of any one number of it, changes what is made, for one example at least.
+
+    ``results`` is how many must be found: with two, on and off would do.
+    """
     kept = [(member, result(member)) for member in examples]
     for name in options_of(kept[0][0]):
         if name not in idle:
-            works = any(result(o) != before for member, before in kept for o in replaced(member, name))
-            assert works, f"{name} can be anything: nothing that is made depends on it"
+            for part in {part for member, _ in kept for part in _parts(getattr(member, name))}:
+                works = any(
+                    _vary(before, result, [o for o in replaced(member, name) if _only(part, member, o, name)], results)
+                    for member, before in kept
+                )
+                shown = name if part is None else f"{name}[{part}]"
+                assert works, f"{shown} can be anything: nothing that is made depends on it"
+
+
+def _parts(value: Any) -> list[int | None]:
+    return list(range(len(value))) if isinstance(value, tuple) and value else [None]
+
+
+def _only(part: int | None, member: Any, other: Any, name: str) -> bool:
+    """Whether two members differ in one part of an option alone (None: as a whole)."""
+    one, two = getattr(member, name), getattr(other, name)
+    if part is None:
+        return True
+    if not isinstance(one, tuple) or not isinstance(two, tuple) or len(one) != len(two):
+        return False
+    return [at for at, (a, b) in enumerate(zip(one, two, strict=True)) if not _same(a, b)] == [part]
+
+
+def _vary(before: bytes, result: Callable[[Any], bytes], others: list[Any], results: int) -> bool:
+    """Whether so many results are found among the values (as many as values where these are fewer)."""
+    found = {before}
+    for other in others:
+        found.add(result(other))
+        if len(found) == min(results, 1 + len(others)):
+            return True
+    return False
+
+
+def with_other_options(examples: Collection[Any]) -> list[Any]:
+    """The examples, each followed by copies with another value of one option (two of each: near ones)."""
+    found = []
+    for member in examples:
+        others = (islice(replaced(member, name), 2) for name in options_of(member))
+        found += [member, *(other for pair in others for other in pair)]
+    return found
+
+
+def order_does_not_show(cases: Collection[tuple[Any, Callable[[Any], bytes]]]) -> None:
+    """What a process keeps of one member is not taken for another's: made backwards in another process, all are alike.
+
+    Members and functions travel by pickle.
+    """
+    here = [digest(result(member)) for member, result in cases]
+    told = subprocess.run(
+        [sys.executable, "-c", BACKWARDS], input=pickle.dumps(list(cases)), capture_output=True, check=False,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    assert told.returncode == 0, told.stderr.decode()
+    for (member, _), one, other in zip(cases, here, told.stdout.decode().split()[::-1], strict=True):
+        assert one == other, f"{member!r} is another where others were made before it"
+
+
+ROOT = Path(__file__).parents[2]
+BACKWARDS = """
+import pickle, sys
+from getframes_xr.core.digest import digest
+for member, result in reversed(pickle.load(sys.stdin.buffer)):
+    print(digest(result(member)))
+"""
 
 
 def options_of(member: Options) -> list[str]:
@@ -220,7 +291,7 @@ def replaced(member: Any, name: str) -> Iterator[Any]:
     seen = set()
     fields = type(member).model_fields
     kin = [getattr(other, name) for other in type(member).examples()] if isinstance(member, Family) else []
-    for value in [*kin, *_others(getattr(member, name), fields[name].annotation)]:
+    for value in [*_others(getattr(member, name), fields[name].annotation), *kin]:
         try:
             other = member.replace(**{name: value})
         except GetframesError:

@@ -67,6 +67,10 @@ def bytes_of(stage: Stage, larger: int = 6) -> bytes:
     return b"".join(patch[name].tobytes() for name in stage.writes)
 
 
+def small_bytes_of(stage: Stage) -> bytes:
+    return bytes_of(stage, 1)
+
+
 # --- laws ----------------------------------------------------------------------------------------------------------
 
 
@@ -148,5 +152,9 @@ def _from_small_to_large(examples: Iterable[Stage]) -> Iterable[tuple[int, Stage
     return ((larger, stage) for larger in (1, 6, 40) for stage in members)
 
 
+def order_does_not_show(examples: Iterable[Stage]) -> None:
+    kit.order_does_not_show([(stage, small_bytes_of) for stage in kit.with_other_options(list(examples))])
+
+
 def every_option_works(examples: Collection[Stage], idle: Collection[str] = ()) -> None:
-    kit.every_option_works(examples, bytes_of, idle)
+    kit.every_option_works(examples, bytes_of, idle, results=3)

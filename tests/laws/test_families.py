@@ -157,6 +157,12 @@ def test_every_option_changes_what_is_made(family: str, kind: str) -> None:
     kit.every_option_works(examples(family, kind), WORKED[family], idle)
 
 
+def test_what_was_kept_of_other_options_does_not_show() -> None:
+    worked = [(family, kind) for family, kind in MEMBERS if family in WORKED]
+    made = [(member, WORKED[f]) for f, kind in worked for member in kit.with_other_options(examples(f, kind))]
+    kit.order_does_not_show(made)
+
+
 def test_every_family_is_put_to_work() -> None:
     assert set(FAMILIES) == {*WORKED, "stage"}  # stages: test_stages
 

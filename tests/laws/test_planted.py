@@ -52,7 +52,8 @@ def shared_buffer(values: Array) -> Array:
 
 def planted(base: type, name: str, **parts: Any) -> None:
     """A member that differs from the honest one in the parts given; it has its name in this module, for pickle."""
-    hints = {"kind": Literal[name]} | {part: ClassVar for part, value in parts.items() if not callable(value)}
+    hints = {"kind": Literal[name]}
+    hints |= {part: ClassVar if hasattr(base, part) else type(v) for part, v in parts.items() if not callable(v)}
     body = {"__module__": __name__, "__annotations__": hints, "kind": name, "examples": vars(base)["examples"]}
     globals()[name] = type(name, (base,), body | parts)
 
@@ -107,8 +108,14 @@ with kit.registries_kept():
     def _secret_map(self: Stage, patch: Patch, place: Place) -> Array:
         return fixed_map(place, self, (), lambda draws: draws.uniform()[0])
 
+    def _map_under_a_short_key(self: Stage, place: Place) -> Array:
+        return fixed_map(place, self, (), lambda draws: draws.uniform()[0] * np.float32(self.flicker))
+
     def _through_a_shared_buffer(self: Stage, patch: Patch, place: Place) -> None:
         patch["expected_electrons"][...] = shared_buffer(patch["expected_electrons"])
+
+    def _first_slope(self: Any, patch: Patch, place: Place) -> float:
+        return float(self.slopes[0])
 
     def _flags(self: Stage, patch: Patch, place: Place) -> None:
         patch["flags"] |= np.uint16(Flag.HOT)
@@ -127,6 +134,10 @@ with kit.registries_kept():
     planted(HonestStage, "TakesMoreThanItSays", apply=plus(_much_scratch))
     planted(HonestStage, "SaysMoreThanItTakes", peak_bytes=lambda self, window, planes: 2**30)
     planted(HonestStage, "KeepsAMapInSecret", apply=plus(_secret_map))
+    planted(HonestStage, "KeepsAMapUnderTooShortAKey", numbers=_map_under_a_short_key)
+    planted(
+        HonestStage, "ReadsHalfOfAnOption", slopes=(1.0, 2.0), apply=plus(lambda self, patch, place: self.slopes[0])
+    )
     planted(HonestStage, "BoastsOfAMap", cached_bytes=lambda self, grid: 2**27)
     planted(HonestStage, "ForgetsAnOptionInItsToken", token=lambda self: digest(type(self).__name__, self.level_e))
     planted(HonestStage, "ForgetsAnOptionInItsWork", numbers=lambda self, place: np.float32(0), stream=None)
@@ -378,6 +389,7 @@ STAGE_LAWS: dict[str, Broken] = {
     "bytes as forecast": of_first(stages.bytes_are_as_forecast),
     "options tell": of_examples(kit.every_option_tells, stages.chain),
     "options work": of_examples(stages.every_option_works),
+    "order does not show": of_examples(stages.order_does_not_show),
     "frames by number": of_first(stages.frames_go_by_number),
     "planes as declared": of_first(stages.planes_are_as_declared),
     "draws of the key": of_examples(stages.draws_belong_to_the_key),
@@ -420,6 +432,8 @@ PLANTED: list[tuple[str, str, Broken, str]] = [
     ("BoastsOfAMap", "bytes as forecast", STAGE_LAWS["bytes as forecast"], "keeps 0 bytes of fixed maps"),
     ("ForgetsAnOptionInItsToken", "options tell", STAGE_LAWS["options tell"], "flicker = .*: the digest stays"),
     ("ForgetsAnOptionInItsWork", "options work", STAGE_LAWS["options work"], "flicker can be anything"),
+    ("ReadsHalfOfAnOption", "options work", STAGE_LAWS["options work"], r"slopes\[1\] can be anything"),
+    ("KeepsAMapUnderTooShortAKey", "order does not show", STAGE_LAWS["order does not show"], "made before it"),
     ("LooksAtTheThreads", "threads agree", STAGE_LAWS["threads agree"], "has other bytes than alone"),
     ("SharesABuffer", "threads agree", STAGE_LAWS["threads agree"], "has other bytes than alone"),
     ("GoesByPosition", "frames by number", STAGE_LAWS["frames by number"], "follows the position of a frame"),

@@ -72,6 +72,10 @@ def test_every_option_changes_what_is_made(kind: str) -> None:
     stages.every_option_works(STAGES[kind].examples())
 
 
+def test_what_was_kept_of_other_options_does_not_show() -> None:
+    stages.order_does_not_show(stage for cls in STAGES.values() for stage in cls.examples())
+
+
 @each_case
 def test_bytes_are_as_forecast(case: tuple[str, int]) -> None:
     stages.bytes_are_as_forecast(example(case))
