@@ -43,9 +43,17 @@ def shapes() -> tuple[type[Family], type[Family], type[Family]]:
         kind: Literal["square"] = "square"
         side_px: float = 1.0
 
+        @classmethod
+        def examples(cls):
+            return (cls(),)
+
     class Disc(ShapeOf):
         kind: Literal["disc"] = "disc"
         side_px: float = 1.0
+
+        @classmethod
+        def examples(cls):
+            return (cls(),)
 
     return ShapeOf, Square, Disc
 
@@ -185,7 +193,6 @@ def test_a_family_builds_its_members_by_kind() -> None:
 def test_a_kind_cannot_be_taken_twice() -> None:
     family, _, Disc = shapes()
     with pytest.raises(TypeError, match=r"shape kind 'disc' is used by .*Disc and Plate"):
-        type(
-            "Plate", (family,), {"__annotations__": {"kind": Literal["disc"]}, "kind": "disc", "__qualname__": "Plate"}
-        )
+        body = {"__annotations__": {"kind": Literal["disc"]}, "kind": "disc", "__qualname__": "Plate"}
+        type("Plate", (family,), {**body, "examples": classmethod(lambda cls: (cls(),))})
     assert family.registry["disc"] is Disc

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from getframes_xr.core.cfa import CFA_PATTERNS, cfa_band
 from getframes_xr.core.errors import DataError
-from getframes_xr.core.vocabulary import CFA_PATTERNS, cfa_band
 from getframes_xr.core.window import Grid, Span, Window
 
 EDGE = 12

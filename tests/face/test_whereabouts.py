@@ -65,6 +65,7 @@ class Breaks(Stage):
     """A stage that fails where a pixel is large."""
 
     kind: Literal["breaks"] = "breaks"
+    after: ClassVar = None
     reads: ClassVar = ("adu",)
     writes: ClassVar = ("adu",)
 

@@ -116,7 +116,7 @@ def test_bad_input_is_refused():
         cosmetic(lazy(raw(made)), 0)
     with pytest.raises(DataError, match="needs the plane .adu. or .image."):
         cosmetic(lazy(raw(made)).rename(adu="photons"))
-    with pytest.raises(DataError, match="raw frames"):
+    with pytest.raises(DataError, match="needs frames along time"):
         cosmetic(lazy(raw(made)).isel(time=0, drop=True))
 
 
