@@ -306,7 +306,12 @@ def reduce(
     frame_list: Annotated[Path | None, typer.Option(help="Text file with the names of the frames to use.")] = None,
     target: Annotated[str | None, typer.Option(help="Star to measure: Y,X in the first verified frame.")] = None,
     compare: Annotated[list[str] | None, typer.Option(help="Comparison star: Y,X; may be repeated.")] = None,
+    at: Annotated[int | None, typer.Option(help="Number of the frame in which target and compare are given.")] = None,
+    radius_px: Annotated[float | None, typer.Option(help="Radius of the aperture, by default as the data say.")] = None,
     canvas: Annotated[str | None, typer.Option(help="union (default) or reference.")] = None,
+    kappa: Annotated[float | None, typer.Option(help="Standard deviations a sample may differ by: 4.")] = None,
+    tolerance: Annotated[float | None, typer.Option(help="Share of the local contrast it may differ by: 4.")] = None,
+    lines: Annotated[bool | None, typer.Option(help="Look for satellite trails (default) or not.")] = None,
     options: Annotated[Path | None, typer.Option(help="TOML file with the same options; flags win.")] = None,
     from_phase: Annotated[str | None, typer.Option(help="Make this phase and all later ones again.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done; write nothing.")] = False,
@@ -322,7 +327,12 @@ def reduce(
         "frame_list": str(frame_list) if frame_list is not None else None,
         "target": None if target is None else _position("--target", target),
         "compare": tuple(_position("--compare", text) for text in compare) if compare else None,
+        "at": at,
+        "radius_px": radius_px,
         "canvas": canvas,
+        "kappa": kappa,
+        "tolerance": tolerance,
+        "lines": lines,
     }
     chosen, places = _reduce_options(options, flags)
     given = {"darks": darks, "flats": flats, "biases": biases, "out": out, "memory": memory, "scheduler": scheduler}
@@ -357,6 +367,7 @@ def _reduce_options(path: Path | None, flags: Mapping[str, Any]) -> tuple[Reduce
 
 def _would_reduce(folders: Sequence[Path], folder: Path, options: ReduceOptions, places: Mapping[str, Any]) -> None:
     from getframes_xr.io.session import open_session
+    from getframes_xr.workflows.session import check_places, chosen_lights
 
     _print(f"would write to {folder}")
     session = open_session(*folders, *(Path(place) for place in places.values()))
@@ -364,6 +375,11 @@ def _would_reduce(folders: Sequence[Path], folder: Path, options: ReduceOptions,
     _show_files(session["files"].to_dataset(), every=False)
     if "lights" not in session.children:
         raise DataError(f"no light frames in {', '.join(map(str, folders))}; name the folder that holds them")
+    lights = chosen_lights(session, options.frame_list)
+    check_places(options, lights)
+    _print(f"lights to reduce: {lights.sizes['time']} of {session['lights'].sizes['time']}")
+    for note in filter(None, str(lights.attrs.get("notes", "")).split("\n")):
+        _print(note)
     _print("options in effect:")
     _print(options.to_toml().rstrip())
 

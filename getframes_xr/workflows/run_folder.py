@@ -14,7 +14,7 @@ import platform
 import shutil
 import socket
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -79,21 +79,30 @@ class RunFolder:
     Parameters
     ----------
     path : folder; made if it is not there
-    recipe : all options and inputs that decide the result; kept in ``recipe.json``
+    inputs, options : all that decides the result; kept in ``recipe.json``
+    phases : names of all phases, in their order
     on_event : called with every event, for progress
 
     Raises
     ------
-    StoreError : another run holds the folder, it holds another recipe, or it cannot be written
+    StoreError : another run holds the folder, it holds the frames of another session, or it cannot be written
     """
 
-    def __init__(self, path: str | Path, recipe: Mapping[str, Any], on_event: OnEvent | None = None) -> None:
+    def __init__(
+        self,
+        path: str | Path,
+        inputs: Mapping[str, Any],
+        options: Mapping[str, Any],
+        phases: Sequence[str],
+        on_event: OnEvent | None = None,
+    ) -> None:
         self.path = Path(path)
-        self.recipe = plain(recipe)
+        self.inputs = inputs
+        self.recipe = plain({**inputs, **options})
+        self.names = tuple(phases)
         self.on_event = on_event
         self.phases: dict[str, dict[str, Any]] = {}
         self.from_phase: str | None = None
-        self._fresh = False
 
     @contextmanager
     def open(self, from_phase: str | None = None) -> Iterator[RunFolder]:
@@ -101,7 +110,7 @@ class RunFolder:
 
         Raises
         ------
-        StoreError : another run holds it, or it belongs to another recipe
+        StoreError : another run holds it, or it belongs to other frames
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
@@ -124,21 +133,22 @@ class RunFolder:
             os.close(descriptor)
 
     def _check_recipe(self) -> None:
+        """Refuse the frames of another session; other options make other phases anew, which their keys tell."""
         known = self.path / RECIPE
         if known.exists():
             old = json.loads(known.read_text())
+            here = plain(self.inputs)
             changed = [
-                f"{name}: {old.get(name)!r} -> {self.recipe.get(name)!r}"
-                for name in sorted({*old, *self.recipe})
-                if old.get(name) != self.recipe.get(name)
+                f"{name}: {old.get(name)!r} -> {here.get(name)!r}"
+                for name in sorted({*here, *(set(old) & {"inputs", "darks", "flats", "biases"})})
+                if old.get(name) != here.get(name)
             ]
             if changed:
                 raise StoreError(
-                    f"{self.path} holds a run with other options ({'; '.join(changed)}); "
+                    f"{self.path} holds a run of other frames ({'; '.join(changed)}); "
                     "choose another --out, or remove the folder"
                 )
-        else:
-            write_whole(known, json.dumps(self.recipe, indent=1))
+        write_whole(known, json.dumps(self.recipe, indent=1))
 
     def say(self, event: str, **facts: Any) -> None:
         """Append one event to the timeline."""
@@ -173,14 +183,13 @@ class RunFolder:
         key = digest(name, decides, code_version(), size=8)
         product = self.path / "phases" / f"{name}-{key}{suffix}"
         mark = product.with_name(product.name + ".done")
-        if self.from_phase == name:
-            self._fresh = True
-        if self._fresh and mark.exists():
+        anew = self.from_phase is not None and self.names.index(name) >= self.names.index(self.from_phase)
+        if anew and mark.exists():
             mark.unlink()
             _remove(product)
         started = time.monotonic()
         if mark.exists():
-            self.phases[name] = {"key": key, "skipped": True}
+            self._note(name, key, 0.0, skipped=True)
             self.say("PhaseSkipped", phase=name, key=key)
             return load(product)
         product.parent.mkdir(exist_ok=True)
@@ -192,19 +201,26 @@ class RunFolder:
             raise StoreError(f"cannot write {product}: {error.strerror}; free space or choose another --out") from error
         allocator.trim()  # what the phase has freed is not the next one's base
         seconds = round(time.monotonic() - started, 3)
-        self.phases[name] = {"key": key, "seconds": seconds, "skipped": False}
+        self._note(name, key, seconds, skipped=False)
         self.say("PhaseFinished", phase=name, key=key, seconds=seconds)
         return load(product)
 
-    def check_phase(self, name: str | None, known: tuple[str, ...]) -> None:
+    def _note(self, name: str, key: str, seconds: float, *, skipped: bool) -> None:
+        """For the manifest: a phase may run several times (masters), under one key each."""
+        known = self.phases.setdefault(name, {"keys": [], "seconds": 0.0, "skipped": True})
+        known["keys"].append(key)
+        known["seconds"] = round(known["seconds"] + seconds, 3)
+        known["skipped"] = known["skipped"] and skipped
+
+    def check_phase(self, name: str | None) -> None:
         """Refuse a phase that does not exist.
 
         Raises
         ------
-        OptionError : ``name`` is none of ``known``
+        OptionError : ``name`` is none of the run's phases
         """
-        if name is not None and name not in known:
-            raise OptionError("from_phase", name, ", ".join(known))
+        if name is not None and name not in self.names:
+            raise OptionError("from_phase", name, ", ".join(self.names))
 
     def manifest(self, facts: Mapping[str, Any]) -> None:
         """Write the manifest whole."""

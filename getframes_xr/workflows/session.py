@@ -31,7 +31,7 @@ from pydantic import Field
 
 from getframes_xr.core import allocator
 from getframes_xr.core.digest import code_version
-from getframes_xr.core.errors import DataError, RegistrationError
+from getframes_xr.core.errors import DataError, OptionError, RegistrationError
 from getframes_xr.core.options import Options
 from getframes_xr.core.verdict import Reason, Verdicts, counted
 from getframes_xr.core.vocabulary import Flag
@@ -61,22 +61,57 @@ from getframes_xr.workflows.run_folder import OnEvent, RunFolder, versions, writ
 FEW_STARS = 12  # matches per frame, below which shifts by phase correlation are tried as well
 LEAST_PX = 64  # of a frame, that phase correlation needs
 NUMBERS = ("n_matched", "rms_px", "rotation_deg", "scale", "transparency", "score")  # of moves, one a frame
-PHASES = ("masters", "cosmetic", "stars", "moves", "first", "lines", "stack", "light_curve")
+STANDS_ON = {  # each phase, and those whose options decide it as well; what decides the frames is in their token
+    "masters": (),
+    "cosmetic": (),
+    "stars": (),
+    "moves": (),
+    "first": ("moves",),
+    "lines": ("moves", "first"),
+    "stack": ("moves", "first", "lines"),
+    "light_curve": ("moves",),
+}
+PHASES = tuple(STANDS_ON)
+
+
+class Decides:
+    """Which phases of a run an option decides; their keys follow from it, and those of all that stand on them."""
+
+    def __init__(self, *phases: str) -> None:
+        self.phases = frozenset(phases)
 
 
 class ReduceOptions(Options):
     """What a user may decide about a reduction; everything else follows from the frames."""
 
-    keep: Annotated[float, Field(gt=0, le=1)] = 1.0  # share of the usable frames to keep, best score first
-    frame_list: str | None = None  # text file with the names of the frames to use, one a line
-    canvas: Literal["union", "reference"] = "union"
-    target: tuple[float, float] | None = None  # (y, x) in the first verified frame
-    compare: tuple[tuple[float, float], ...] = ()
-    at: int | None = None  # the frame in which target and compare are given
-    radius_px: Annotated[float, Field(gt=0)] | None = None  # aperture; None: chosen by the data
-    kappa: Annotated[float, Field(gt=0)] = 4.0
-    tolerance: Annotated[float, Field(ge=0)] = 4.0
-    lines: bool = True  # look for satellite trails
+    # share of the usable frames to keep, best score first
+    keep: Annotated[float, Field(gt=0, le=1), Decides("moves")] = 1.0
+    # text file with the names of the frames to use, one a line
+    frame_list: Annotated[str | None, Decides("cosmetic", "stars")] = None
+    canvas: Annotated[Literal["union", "reference"], Decides("stack")] = "union"
+    # (y, x) in the first verified frame
+    target: Annotated[tuple[float, float] | None, Decides("light_curve")] = None
+    compare: Annotated[tuple[tuple[float, float], ...], Decides("light_curve")] = ()
+    # the frame in which target and compare are given
+    at: Annotated[int | None, Decides("light_curve")] = None
+    # aperture; None: chosen by the data
+    radius_px: Annotated[Annotated[float, Field(gt=0)] | None, Decides("light_curve")] = None
+    # standard deviations, and share of the local contrast, that a sample may differ by from the first image
+    kappa: Annotated[float, Field(gt=0), Decides("stack")] = 4.0
+    tolerance: Annotated[float, Field(ge=0), Decides("stack")] = 4.0
+    # look for satellite trails
+    lines: Annotated[bool, Decides("stack")] = True
+
+    def deciding(self, phase: str) -> dict[str, Any]:
+        """The options that decide a phase's product: its own, and those of the phases it stands on."""
+        phases = {phase, *STANDS_ON[phase]}
+        return {name: getattr(self, name) for name in sorted(type(self).model_fields) if phases & self.decides(name)}
+
+    @classmethod
+    def decides(cls, name: str) -> frozenset[str]:
+        """The phases whose product an option decides."""
+        marks = [mark for mark in cls.model_fields[name].metadata if isinstance(mark, Decides)]
+        return frozenset().union(*(mark.phases for mark in marks))
 
 
 @dataclass(frozen=True)
@@ -140,23 +175,24 @@ def reduce_session(
     DataError : there are no frames to reduce
     RegistrationError : no frame can be verified against another
     StoreError : the run folder is in use, holds another recipe, or cannot be written
-    OptionError : ``from_phase`` is no phase
+    OptionError : ``from_phase`` is no phase; a target or comparison star outside the frames, a target without any, an
+        ``at`` that is no frame
     """
     allocator.few_arenas()
     options = options or ReduceOptions()
     folder_of = {"darks": darks, "flats": flats, "biases": biases}
     elsewhere = {name: Path(path).resolve() for name, path in folder_of.items() if path is not None}
-    recipe = {
+    inputs = {
         "inputs": [str(Path(folder).resolve()) for folder in folders],
         **{name: str(path) for name, path in elsewhere.items()},
-        **options.to_dict(),
     }
-    folder = RunFolder(out or default_folder(folders), recipe, on_event)
-    folder.check_phase(from_phase, PHASES)
+    folder = RunFolder(out or default_folder(folders), inputs, options.to_dict(), PHASES, on_event)
+    folder.check_phase(from_phase)
     session = open_session(*folders, *elsewhere.values())
     if "lights" not in session.children:
         raise DataError(f"no light frames in {', '.join(map(str, folders))}, only {', '.join(session.children)}")
     lights = chosen_lights(session, options.frame_list)
+    check_places(options, lights)
     with folder.open(from_phase), memory_budget(memory) if memory is not None else nullcontext():
         return _reduce(folder, session, lights, options)
 
@@ -178,6 +214,10 @@ def chosen_lights(session: xr.DataTree, frame_list: str | Path | None = None) ->
         listed = np.array([file in names for file in files])
         if not listed.any():
             raise DataError(f"frame_list: {frame_list} names none of the {len(files)} light frames")
+        strangers = sorted(names - set(files))
+        if strangers:
+            shown = ", ".join(strangers[:4]) + (f" and {len(strangers) - 4} more" if len(strangers) > 4 else "")
+            raise DataError(f"frame_list: {frame_list} names {shown}, which is no light frame of this session")
         lights = lights.isel(time=np.flatnonzero(listed))
     if "filter" in lights.coords and lights["filter"].dims == ("time",):
         filters, exposure_s = lights["filter"].values.astype(str), lights["exposure_s"].values
@@ -188,6 +228,26 @@ def chosen_lights(session: xr.DataTree, frame_list: str | Path | None = None) ->
             others = ", ".join(sorted(set(total) - {deepest}))
             lights.attrs["notes"] = _joined(lights.attrs.get("notes"), f"filter {deepest} is reduced; left: {others}")
     return lights
+
+
+def check_places(options: ReduceOptions, lights: xr.Dataset) -> None:
+    """Refuse what a light curve could not use, before anything is computed.
+
+    Raises
+    ------
+    OptionError : a place outside the frames, a target without comparison stars or the reverse, an unknown frame
+    """
+    if options.at is not None and options.at not in lights["frame"].values:
+        first, last = int(lights["frame"].min()), int(lights["frame"].max())
+        raise OptionError("at", options.at, f"the number of one of the {lights.sizes['time']} frames, {first}..{last}")
+    if options.target is not None and not options.compare:
+        raise OptionError("compare", options.compare, "at least one comparison star Y,X beside a target")
+    if options.compare and options.target is None:
+        raise OptionError("target", None, "the star Y,X that is compared with them")
+    y, x = ((int(lights[dim][0]), int(lights[dim][-1])) for dim in ("y", "x"))
+    for name, place in (("target", options.target), *(("compare", place) for place in options.compare)):
+        if place is not None and not (y[0] <= place[0] <= y[1] and x[0] <= place[1] <= x[1]):
+            raise OptionError(name, place, f"y in {y[0]}..{y[1]} and x in {x[0]}..{x[1]}, in the order Y,X")
 
 
 def _joined(*texts: str | None) -> str:
@@ -231,28 +291,32 @@ def _reduce(folder: RunFolder, session: xr.DataTree, lights: xr.Dataset, options
     bad = _store(folder, "cosmetic", token, cosmetic(lights))
     clean = calibrate(lights, cosmetic=bad, **masters)
     token = as_producer(clean).token()
+
+    def decided(phase: str) -> list[Any]:
+        return [token, options.deciding(phase)]
+
     stars = _table(folder, "stars", token, lambda: find_stars(clean).load())
-    moves = _table(folder, "moves", [token, options.keep], lambda: _register(clean, stars, options))
+    moves = _table(folder, "moves", decided("moves"), lambda: _register(clean, stars, options))
     _tell(folder, moves, lights)
     if not bool(moves["used"].any()):
         raise RegistrationError(f"none of the {n_frames} frames can be used: {_most_common(moves)}")
 
-    deposit = [token, options.keep, options.canvas, options.kappa, options.tolerance, options.lines]
-    first = _store(folder, "first", deposit[:2], first_image(clean, moves))
+    first = _store(folder, "first", decided("first"), first_image(clean, moves))
     lines = None
     if options.lines:
         found = partial(find_lines, clean, moves, first)
-        lines = _table(folder, "lines", deposit[:2], lambda: without_static(found().load()))
+        lines = _table(folder, "lines", decided("lines"), lambda: without_static(found().load()))
     stacked = splat(
         clean, moves, first=first, lines=lines, kappa=options.kappa, tolerance=options.tolerance, canvas=options.canvas
     )
-    result = _store(folder, "stack", deposit, stacked)
+    result = _store(folder, "stack", decided("stack"), stacked)
     products = _products(folder.path, result)
     curve = None
     if options.target is not None:
-        where = [token, options.target, options.compare, options.radius_px, options.at]
         measured = partial(light_curve, clean, moves, options.target, options.compare, at=options.at)
-        curve = _table(folder, "light_curve", where, lambda: measured(radius_px=options.radius_px).load())
+        curve = _table(
+            folder, "light_curve", decided("light_curve"), lambda: measured(radius_px=options.radius_px).load()
+        )
         products["light_curve"] = write_light_curve(curve, folder.path / "light_curve.csv").name
     manifest = {
         "version": code_version(),

@@ -228,9 +228,8 @@ def compare(run: Run, truth: xr.Dataset, night: Experiment, ruined: Sequence[int
 
 
 def stack_of(run: Run) -> xr.Dataset:
-    """The stack of a finished run, opened from its store."""
-    (path,) = sorted((run.folder / "phases").glob("stack-*.zarr"))[-1:]
-    return open_store(path).load()
+    """The stack that a finished run made, by its manifest: the folder may hold those of other options too."""
+    return open_store(run.folder / "phases" / f"stack-{run.manifest['phases']['stack']['keys'][-1]}.zarr").load()
 
 
 def common_similarity(measured: Array, true: Array, shape: tuple[int, int]) -> tuple[Array, Array]:
