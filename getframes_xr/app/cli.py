@@ -367,10 +367,11 @@ def _reduce_options(path: Path | None, flags: Mapping[str, Any]) -> tuple[Reduce
 
 def _would_reduce(folders: Sequence[Path], folder: Path, options: ReduceOptions, places: Mapping[str, Any]) -> None:
     from getframes_xr.io.session import open_session
-    from getframes_xr.workflows.session import check_places, chosen_lights
+    from getframes_xr.workflows.session import check_places, chosen_lights, kinds_told
 
     _print(f"would write to {folder}")
-    session = open_session(*folders, *(Path(place) for place in places.values()))
+    elsewhere = {name: Path(place) for name, place in places.items()}
+    session = open_session(*folders, *elsewhere.values(), told=kinds_told(elsewhere))
     _show_nodes({name: node.to_dataset() for name, node in session.children.items() if name != "files"})
     _show_files(session["files"].to_dataset(), every=False)
     if "lights" not in session.children:

@@ -13,8 +13,9 @@ import json
 import math
 import os
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -31,7 +32,7 @@ _SHOTS = "shotsinfo.json"
 Geometry = tuple[bool, int, int, str]
 
 
-def open_session(*folders: PathLike, hdu: Hdu = None) -> xr.DataTree:
+def open_session(*folders: PathLike, hdu: Hdu = None, told: Mapping[str, PathLike] | None = None) -> xr.DataTree:
     """Open all frames of some folders, sorted by kind; nothing of the pixels is loaded.
 
     Parameters
@@ -39,6 +40,8 @@ def open_session(*folders: PathLike, hdu: Hdu = None) -> xr.DataTree:
     folders : searched recursively; run folders (with ``manifest.json``) and hidden ones are left out. A Zarr store of
         ``save_frames`` is taken as the node of the kind it holds
     hdu : image of each file, by index, EXTNAME or (EXTNAME, EXTVER); default: the first that has pixels
+    told : kind of frame (``dark``, ``flat``, ``bias``) -> folder, one of ``folders``: its files are of this kind unless
+        a card of theirs says otherwise; without it the names of file and folder decide
 
     Returns
     -------
@@ -56,7 +59,7 @@ def open_session(*folders: PathLike, hdu: Hdu = None) -> xr.DataTree:
     datasets, stored = _stores(stores)
     files = files_below([folder for folder in folders if folder not in stores])
     shots, files = _shots(files)
-    entries = [_with_shots(entry, shots) for entry in catalogue(files, hdu)]
+    entries = [_as_told(_with_shots(entry, shots), told or {}) for entry in catalogue(files, hdu)]
     frames = [entry for entry in entries if entry.status is FileStatus.USED]
     shown = ", ".join(os.path.abspath(os.fspath(folder)) for folder in folders)
     if not frames and not datasets:
@@ -82,6 +85,16 @@ def open_session(*folders: PathLike, hdu: Hdu = None) -> xr.DataTree:
         attrs["shots_info"] = json.dumps({folder: shots[folder] for folder in sorted(shots)}, ensure_ascii=False)
     tree = {"/": xr.Dataset(attrs=attrs), **{f"/{name}": data for name, data in datasets.items()}, "/files": table}
     return xr.DataTree.from_dict(tree, name=first)
+
+
+def _as_told(entry: Entry, told: Mapping[str, PathLike]) -> Entry:
+    """The entry, of the kind that the user says the frames of its folder are, where no card tells it."""
+    if entry.facts is None or entry.facts.kind is not None:
+        return entry
+    for kind, folder in told.items():
+        if Path(entry.path).resolve().is_relative_to(Path(folder).resolve()):
+            return replace(entry, kind=kind, remark="kind as told")
+    return entry
 
 
 def _stores(stores: Sequence[PathLike]) -> tuple[dict[str, xr.Dataset], xr.Dataset | None]:

@@ -188,13 +188,19 @@ def reduce_session(
     }
     folder = RunFolder(out or default_folder(folders), inputs, options.to_dict(), PHASES, on_event)
     folder.check_phase(from_phase)
-    session = open_session(*folders, *elsewhere.values())
+    session = open_session(*folders, *elsewhere.values(), told=kinds_told(elsewhere))
     if "lights" not in session.children:
         raise DataError(f"no light frames in {', '.join(map(str, folders))}, only {', '.join(session.children)}")
     lights = chosen_lights(session, options.frame_list)
     check_places(options, lights)
     with folder.open(from_phase), memory_budget(memory) if memory is not None else nullcontext():
         return _reduce(folder, session, lights, options)
+
+
+def kinds_told(elsewhere: Mapping[str, Any]) -> dict[str, Any]:
+    """What ``darks``, ``flats``, ``biases`` say of the frames in their folders, by kind."""
+    kinds = {"darks": "dark", "flats": "flat", "biases": "bias"}
+    return {kinds[name]: folder for name, folder in elsewhere.items() if name in kinds}
 
 
 def chosen_lights(session: xr.DataTree, frame_list: str | Path | None = None) -> xr.Dataset:

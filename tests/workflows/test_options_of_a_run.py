@@ -169,3 +169,28 @@ def test_a_dry_run_counts_the_frames_that_the_run_takes(
     assert "lights to reduce: 4 of 6" in shown and "filter R is reduced; left: B" in shown
     assert not (tmp_path / "run").exists()
     assert len(reduce_session(both, out=tmp_path / "run").manifest["frames"]) == 4
+
+
+def test_what_the_user_says_are_darks_are_darks(
+    night: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Without IMAGETYP, in a folder that is not called dark; a card still wins over the word."""
+    from astropy.io import fits
+
+    (tmp_path / "lights").mkdir()
+    (tmp_path / "calib").mkdir()
+    for number, path in enumerate(sorted((night / "light").iterdir())):
+        with fits.open(path) as file:
+            file[0].header.remove("IMAGETYP", ignore_missing=True)
+            file[0].header.remove("FRAME", ignore_missing=True)
+            if number == 7:
+                file[0].header["IMAGETYP"] = "Bias Frame"
+            file.writeto(tmp_path / ("lights" if number < 4 else "calib") / f"x{number}.fits")
+    words = ("reduce", str(tmp_path / "lights"), "--darks", str(tmp_path / "calib"), "--dry-run")
+    assert command(*words, "--out", str(tmp_path / "run")) == 0
+    shown = capsys.readouterr().out
+    assert "lights to reduce: 4 of 4" in shown
+    session = gx.open_session(tmp_path / "lights", tmp_path / "calib", told={"dark": tmp_path / "calib"})
+    assert {name: session[name].sizes["time"] for name in ("lights", "darks", "biases")} == {
+        "lights": 4, "darks": 3, "biases": 1
+    }  # fmt: skip
