@@ -116,10 +116,15 @@ def _stores(stores: Sequence[PathLike]) -> tuple[dict[str, xr.Dataset], xr.Datas
         columns: dict[str, Any] = {"file": opened["file"].values, "frame": opened["frame"].values}
         same = {"kind": kind, "status": FileStatus.USED.value, "remark": ""}
         columns |= {n: np.full(len(number), v, object) for n, v in same.items()}
-        columns |= {"node": np.full(len(number), name, object), "exposure_s": opened["exposure_s"].values}
+        columns |= {"node": np.full(len(number), name, object), "exposure_s": known_exposures(opened)}
         columns["start"] = opened["start"].values if "start" in opened.coords else np.full(len(number), "NaT", "M8[ns]")
         rows.append(xr.Dataset({n: ("item", values) for n, values in columns.items()}))
     return datasets, xr.concat(rows, dim="item") if rows else None
+
+
+def known_exposures(frames: xr.Dataset) -> np.ndarray[Any, Any]:
+    """Exposure of each frame [s], NaN where it is not known."""
+    return frames["exposure_s"].values if "exposure_s" in frames.coords else np.full(frames.sizes["time"], np.nan)
 
 
 def _nothing(entries: Sequence[Entry]) -> str:

@@ -197,6 +197,13 @@ def reduce_session(
         return _reduce(folder, session, lights, options)
 
 
+def exposures_of(lights: xr.Dataset) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """Exposure of each frame [s], NaN where no card tells it."""
+    if "exposure_s" in lights.coords:
+        return np.asarray(lights["exposure_s"].values, np.float64)
+    return np.full(lights["frame"].shape, np.nan)
+
+
 def kinds_told(elsewhere: Mapping[str, Any]) -> dict[str, Any]:
     """What ``darks``, ``flats``, ``biases`` say of the frames in their folders, by kind."""
     kinds = {"darks": "dark", "flats": "flat", "biases": "bias"}
@@ -226,7 +233,8 @@ def chosen_lights(session: xr.DataTree, frame_list: str | Path | None = None) ->
             raise DataError(f"frame_list: {frame_list} names {shown}, which is no light frame of this session")
         lights = lights.isel(time=np.flatnonzero(listed))
     if "filter" in lights.coords and lights["filter"].dims == ("time",):
-        filters, exposure_s = lights["filter"].values.astype(str), lights["exposure_s"].values
+        filters, exposure_s = lights["filter"].values.astype(str), exposures_of(lights)
+        exposure_s = exposure_s if np.isfinite(exposure_s).all() else np.ones(len(filters))  # else the most frames
         total = {name: float(exposure_s[filters == name].sum()) for name in np.unique(filters)}
         deepest = max(total, key=lambda name: total[name])
         if len(total) > 1:
@@ -265,8 +273,11 @@ def _reduce(folder: RunFolder, session: xr.DataTree, lights: xr.Dataset, options
     started = datetime.now(UTC)
     token = as_producer(lights).token()
     n_frames = lights.sizes["time"]
-    hours = float(lights["exposure_s"].sum()) / 3600.0
-    warnings = [line for line in str(session.attrs.get("notes", "")).split("\n") if line]
+    unknown = int(np.isnan(exposures_of(lights)).sum())
+    hours = None if unknown else float(exposures_of(lights).sum()) / 3600.0
+    told = f"the exposure of {unknown} frames is not known (no EXPTIME): hours are not told, darks are not scaled"
+    warnings = [told] if unknown else []
+    warnings += [line for line in str(session.attrs.get("notes", "")).split("\n") if line]
     own = [line for line in str(lights.attrs.get("notes", "")).split("\n") if line]
     warnings += [line for line in own if not any(line in known for known in warnings)]
     warnings += [
@@ -477,7 +488,7 @@ def _frames(lights: xr.Dataset, stars: xr.Dataset, moves: xr.Dataset) -> list[di
             "frame": int(row["frame"]),
             "file": str(light["file"].values) if "file" in light.coords else "",
             "time": str(light["time"].values) if "time" in light.coords else None,
-            "exposure_s": float(light["exposure_s"]),
+            "exposure_s": float(exposures_of(light)),
             "used": verdict.used,
             **verdict.to_dict(),
             "n_stars": int(star["n_stars"]),

@@ -194,3 +194,23 @@ def test_what_the_user_says_are_darks_are_darks(
     assert {name: session[name].sizes["time"] for name in ("lights", "darks", "biases")} == {
         "lights": 4, "darks": 3, "biases": 1
     }  # fmt: skip
+
+
+def test_frames_without_an_exposure_are_stacked_and_the_hours_are_not_told(
+    night: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from astropy.io import fits
+
+    (tmp_path / "lights").mkdir()
+    for path in sorted((night / "light").iterdir()):
+        with fits.open(path) as file:
+            for key in ("EXPTIME", "EXPOSURE"):
+                file[0].header.remove(key, ignore_missing=True)
+            file.writeto(tmp_path / "lights" / path.name)
+    out = tmp_path / "run"
+    assert command("reduce", str(tmp_path / "lights"), "--out", str(out)) == 0
+    said = capsys.readouterr()
+    manifest = json.loads((out / "manifest.json").read_text())
+    assert manifest["session"]["hours"] is None and (out / "stack.fits").is_file() and (out / "report.html").is_file()
+    (warning,) = (text for text in manifest["session"]["warnings"] if "EXPTIME" in text)
+    assert "exposure of 8 frames is not known" in warning and "unexpected" not in said.err + said.out

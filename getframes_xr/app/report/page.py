@@ -169,7 +169,7 @@ def headline(run: Run) -> list[Number]:
         seconds = float(np.nansum(exposure[run.used]))
         each = _median(exposure, run.used)
         found.append(Number("exposure", duration(seconds), f"{number(each)} s per frame"))
-    elif "hours" in run.map("session"):
+    elif isinstance(run.map("session").get("hours"), int | float):
         found.append(Number("exposure", f"{number(run.map('session')['hours'])} h", "of all frames"))
     fwhm = run.column("fwhm_px")
     if np.isfinite(fwhm[run.used]).any():
