@@ -21,6 +21,7 @@ from typing import Any, Final
 
 import dask
 
+from getframes_xr.core import allocator
 from getframes_xr.core.errors import OptionError
 
 MIB: Final = 2**20
@@ -144,6 +145,7 @@ def budget(size: str | int | None = None) -> Budget:
         found = _of_cluster(client, asked)
         if found is not None:
             return found
+    allocator.trim()  # what was freed before is no part of the base
     base = max(BASE_BYTES, resident_bytes())
     limit = max(min(machine_bytes() // 4, GIB), base + ROOM_BYTES) if asked is None else asked
     return Budget(limit, _threads(), base)

@@ -40,6 +40,9 @@ from getframes_xr.workflows.plan import _wrapped, plan
 from tests.laws import producers as cases
 
 
+pytestmark = pytest.mark.alone  # budgets of a whole process: not in one that has held much before
+
+
 @dataclass(frozen=True, eq=False)
 class Costly(Producer):
     """Frames of ones that claim to cost ``bytes_per_pixel``, and read ``halo`` pixels more than they are asked for."""
@@ -195,7 +198,6 @@ def test_a_printed_plan_fits_80_columns_and_names_everything(tmp_path: Path) -> 
         assert word in text, text
 
 
-@pytest.mark.alone
 def test_planning_computes_nothing(refuses_to_compute: None) -> None:
     camera = gx.Camera.preset("generic_ccd")
     night = gx.Exposures(n=50, exposure_s=20.0)
