@@ -39,7 +39,6 @@ from getframes_xr.face.lazy import lazy
 from getframes_xr.workflows.plan import _wrapped, plan
 from tests.laws import producers as cases
 
-
 pytestmark = pytest.mark.alone  # budgets of a whole process: not in one that has held much before
 
 
