@@ -1,17 +1,17 @@
 """The report of a run: one HTML file that a person opens, prints and sends on.
 
 ``write_report`` reads ``manifest.json`` of a run folder and its products and writes ``report.html`` beside them:
-pictures and charts lie inside it, nothing is loaded from elsewhere. It is made in a child process, so matplotlib's
-memory is never added to that of the run. Whatever the manifest lacks is left out of the page.
+pictures and charts lie inside it, nothing is loaded from elsewhere. It is made in this process, after the run's buffers
+are given back: matplotlib adds 26 MiB, a child process took 134 to 190. Whatever the manifest lacks is left out of the
+page.
 """
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
-from getframes_xr.core.errors import DataError, StoreError
+from getframes_xr.core import allocator
+from getframes_xr.core.errors import DataError, GetframesError, StoreError
 
 FIGURES = "figures.json"
 """in a run folder: figures against a known truth, ``{name: {"value", "limit", "unit"}}``; shown where it is there"""
@@ -36,9 +36,10 @@ def write_report(run_folder: str | Path) -> Path:
     folder = Path(run_folder)
     if not (folder / "manifest.json").is_file():
         raise DataError(f"{folder} is no run folder: it holds no manifest.json; run getframes-xr reduce first")
-    command = [sys.executable, "-m", "getframes_xr.app.report", str(folder)]
-    child = subprocess.run(command, capture_output=True, text=True)
-    if child.returncode:
-        lines = child.stderr.strip().splitlines() or [f"the process ended with {child.returncode}"]
-        raise StoreError(f"no report for {folder}: {lines[-1]}")
-    return folder / "report.html"
+    from getframes_xr.app.report.page import make_page
+
+    allocator.trim()
+    try:
+        return make_page(folder)
+    except GetframesError as error:
+        raise StoreError(f"no report for {folder}: {error}") from error

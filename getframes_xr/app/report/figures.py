@@ -14,9 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib
-
-matplotlib.use("Agg")
-
 import matplotlib.dates as mdates
 import numpy as np
 from matplotlib.figure import Figure
