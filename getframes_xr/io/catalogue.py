@@ -53,10 +53,10 @@ class Entry:
 
 
 def files_below(folders: Iterable[PathLike]) -> list[tuple[str, str]]:
-    """(absolute path, path relative to the folders' common parent) of every file, sorted; run folders are left out.
+    """(absolute path, path relative to the common parent) of every file, sorted; run folders are left out.
 
     A folder with a ``manifest.json`` or ``recipe.json`` is a run folder (our own products, finished or not), one with a
-    ``zarr.json`` a store; hidden files and folders are not entered.
+    ``zarr.json`` a store; hidden files and folders are not entered. A file that is named itself is taken.
 
     Raises
     ------
@@ -64,10 +64,13 @@ def files_below(folders: Iterable[PathLike]) -> list[tuple[str, str]]:
     """
     roots = [os.path.abspath(os.fspath(folder)) for folder in folders]
     for root in roots:
-        if not os.path.isdir(root):
-            raise DataError(f"{root}: no such folder")
-    top = os.path.commonpath(roots) if roots else ""
-    found: dict[str, str] = {}
+        if not os.path.exists(root):
+            raise DataError(f"{root}: no such file or folder")
+    alone = [root for root in roots if not os.path.isdir(root)]
+    roots = [root for root in roots if root not in alone]
+    places = [*roots, *map(os.path.dirname, alone)]
+    top = os.path.commonpath(places) if places else ""
+    found = {os.path.realpath(path): path for path in alone}
     entered: set[str] = set()
     for root in sorted(roots):
         for here, folders_here, files in os.walk(root, followlinks=True):

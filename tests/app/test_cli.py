@@ -120,3 +120,25 @@ def test_an_interrupt_ends_with_one_line_and_130(tmp_path: Path) -> None:
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
     assert errors.splitlines() == ["getframes-xr: interrupted; the same command goes on where it stopped"]
+
+
+def test_frames_takes_one_file_and_says_why_another_cannot_be_used(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """A file that is named itself, whole and cut off, as the help promises."""
+    paths = gx.save_fits_frames(gx.lazy(lights_of_one()), tmp_path / "night")
+    assert "1" in said(capsys, "frames", paths[0]) and run(["frames", str(paths[0])]) == 0
+    whole = Path(paths[0]).read_bytes()
+    (tmp_path / "cut.fits").write_bytes(whole[: len(whole) // 2])
+    capsys.readouterr()
+    assert run(["frames", str(tmp_path / "cut.fits")]) == 2
+    error = capsys.readouterr().err
+    assert "cut.fits" in error and "no frame can be used" in error and error.count("\n") == 1
+    assert run(["frames", str(tmp_path / "nowhere")]) == 2
+    assert "no such file or folder" in capsys.readouterr().err
+
+
+def lights_of_one() -> object:
+    from tests.laws.producers import raw
+
+    return raw((1, 60, 80))

@@ -219,7 +219,7 @@ def test_a_folder_without_frames_says_what_was_found(tmp_path):
     (tmp_path / "a.fits").write_bytes(b"")
     with pytest.raises(DataError, match=r"no frame can be used \(1 unusable; e.g. a.fits: the file is empty"):
         open_session(tmp_path)
-    with pytest.raises(DataError, match="no such folder"):
+    with pytest.raises(DataError, match="no such file or folder"):
         open_session(tmp_path / "nowhere")
     with pytest.raises(DataError, match="at least one folder"):
         open_session()
