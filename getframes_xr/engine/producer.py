@@ -23,7 +23,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from textwrap import shorten
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
@@ -61,8 +61,6 @@ class Producer(ABC):
     A subclass states ``grid`` and ``planes`` (as fields or cached properties), ``inputs`` (leaves have none) and
     ``make``; ``parents`` are its fields that are producers.
     """
-
-    spaces: ClassVar[tuple[str, ...]] = ("host",)  # where ``make`` can run
 
     if TYPE_CHECKING:  # at run time a property here would become the default of a subclass's field
 
